@@ -1,0 +1,38 @@
+"""Methods, found by file name: ``create('finetune', …)`` imports ``methods/finetune.py``."""
+import importlib
+import os
+
+from gluon_fgvc.errors import ConfigError, did_you_mean
+from gluon_fgvc.methods.base import Method, Phase
+
+__all__ = ['Method', 'Phase', 'available', 'create', 'options']
+
+
+def available():
+    """Return the names of all methods, sorted."""
+    files = os.listdir(os.path.dirname(__file__))
+    return sorted(f[:-3] for f in files if f.endswith('.py') and f not in ('__init__.py', 'base.py'))
+
+
+def _module(name):
+    if name not in available():
+        raise ConfigError(f"unknown method '{name}'{did_you_mean(name, available())}")
+    return importlib.import_module(f'{__name__}.{name}')
+
+
+def options(name):
+    """Return the dataclass of configuration keys of method ``name``."""
+    return _module(name).Options
+
+
+def create(name, backbone, num_classes, **values):
+    """Build method ``name`` on ``backbone`` for ``num_classes`` classes.
+
+    :param values: the method's options; see ``options(name)``.
+    :raises ConfigError: for an unknown name, an unknown option or one out of its range.
+    """
+    module = _module(name)
+    try:
+        return module.Method(backbone, num_classes, module.Options(**values))
+    except TypeError as error:
+        raise ConfigError(f'method {name}: {error}') from None

@@ -1,0 +1,73 @@
+"""The contract between a method and everything else: two networks, named loss terms, phases.
+
+A *method* builds two HybridBlocks on the same Parameters: ``train_net`` (all that its losses need)
+and ``net`` (what is deployed: images in, scores out). A *phase* says which parameters learn, how
+fast, in which BatchNorm mode, and which loss terms count. The training loop knows nothing else.
+"""
+from dataclasses import dataclass, field
+from typing import Mapping
+
+from mxnet import nd
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A run of epochs under one rule of what learns.
+
+    Regular expressions are matched in full (``re.fullmatch``) against structural parameter names such
+    as ``body.stage4.0.conv1.weight``; one that matches nothing is an error.
+    """
+
+    name: str
+    epochs: int
+    trainable: str = '.*'                    # which parameters learn; all others have grad_req 'null'
+    lr_mult: Mapping[str, float] = field(default_factory=dict)   # regex → factor on the rate; last match wins
+    batch_norm: str = 'moving'               # 'moving': batch statistics; 'fixed': running statistics
+    loss_weights: Mapping[str, float] = field(default_factory=dict)  # term → factor; default 1
+    fresh_optimizer: bool = False            # forget momenta and restart the learning-rate schedule
+
+
+class Method:
+    """Base of all methods; a subclass is called ``Method`` and lives in a file named after its idea.
+
+    A method file defines two names: ``Options``, a frozen dataclass of its configuration keys, and
+    ``Method(backbone, num_classes, options)``. :func:`gluon_fgvc.methods.create` finds both by the
+    file's name. ``softmax(net(images))`` is the class probability for every method.
+    """
+
+    OUTPUTS = ('scores',)  # names of what train_net returns, in order
+
+    net = None        # HybridBlock: images (N,3,H,W), normalised → scores (N,K)
+    train_net = None  # HybridBlock: images (N,3,H,W), normalised → OUTPUTS
+
+    def phases(self, epochs):
+        """Return the list of :class:`Phase` that make up ``epochs`` epochs."""
+        raise NotImplementedError
+
+    def losses(self, outputs, labels):
+        """Return the loss terms of one batch on one device.
+
+        :param outputs: dict of ``OUTPUTS`` → NDArray, first axis N.
+        :param labels: class indices (N,) or class probabilities (N,K).
+        :returns: dict of term name → NDArray (N,), one value an image, or (1,), a penalty of the batch.
+        """
+        raise NotImplementedError
+
+    def maps(self, images):
+        """Return pictures of what the network looks at: dict of name → NDArray (N,h,w), non-negative."""
+        raise NotImplementedError
+
+    def split(self):
+        """Return ``(trunk, top)`` with ``top(trunk(x)) = train_net(x)`` where features can be reused, else None."""
+        return None
+
+
+def cross_entropy(scores, labels):
+    """Cross-entropy of ``softmax(scores)`` (N,K) against indices (N,) or probabilities (N,K): (N,).
+
+    Gradient flows to ``scores`` only.
+    """
+    log_probabilities = nd.log_softmax(scores, axis=-1)
+    if labels.ndim == 1:
+        return -nd.pick(log_probabilities, labels, axis=-1)
+    return -(log_probabilities * labels).sum(axis=-1)
