@@ -1,0 +1,73 @@
+"""What every command-line tool shares: exit codes, one-line errors, the options of a configured run."""
+import argparse
+import errno
+import os
+import sys
+
+from gluon_fgvc.errors import ConfigError, UserError
+
+OK, FAILED, USAGE, PROBLEMS = 0, 1, 2, 3
+
+
+class Parser(argparse.ArgumentParser):
+    """ArgumentParser whose help keeps line breaks, shows defaults and whose options must be spelt out."""
+
+    def __init__(self, description, example, **kwargs):
+        super().__init__(description=description, epilog=f'example:\n  {example}', allow_abbrev=False,
+                         formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+    def error(self, message):
+        raise ConfigError(f'{message} (see {self.prog} --help)')
+
+
+def run(main, argv=None):
+    """Call ``main(argv)`` and return the exit code: user errors become one line on stderr.
+
+    0 ok, 1 failed, 2 usage or configuration, 3 a check found problems. Anything that is not the
+    user's to mend keeps its traceback.
+    """
+    try:
+        return main(argv) or OK
+    except UserError as error:
+        message, code = str(error), error.exit_code
+    except KeyboardInterrupt:
+        message, code = 'interrupted', 130
+    except BrokenPipeError:  # the reader of our output left, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except OSError as error:
+        if error.errno not in _OUTSIDE or not error.filename and error.errno != errno.ENOSPC:
+            raise
+        message, code = f"{error.strerror}: '{error.filename}'" if error.filename else error.strerror, FAILED
+    print('error: ' + ' '.join(message.split()), file=sys.stderr)
+    return code
+
+
+# Conditions of the machine rather than defects of the program.
+_OUTSIDE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EISDIR, errno.ENOTDIR}
+
+
+def add_run_options(parser):
+    """Add what every tool that starts from a configuration takes."""
+    parser.add_argument('--cfg', '--config', '--config-file', dest='cfg', metavar='FILE', required=True,
+                        help='configuration file, e.g. configs/finetune/quickstart.yaml')
+    parser.add_argument('--gpus', metavar='IDS', help='GPUs to use, e.g. 0,1; an empty string forces the CPU')
+    parser.add_argument('--kv-store', metavar='NAME', help='how gradients are summed over devices (run.kvstore)')
+    parser.add_argument('--seed', type=int, metavar='S', help='random seed (run.seed)')
+    parser.add_argument('overrides', nargs='*', metavar='KEY VALUE | KEY=VALUE',
+                        help='overrides of the file, e.g. train.epochs 3 data.batch_size=16')
+
+
+def flag_overrides(args):
+    """Turn the flags of :func:`add_run_options` into overrides; they win over ``KEY VALUE``."""
+    pairs = []
+    if args.gpus is not None:
+        ids = [part.strip() for part in args.gpus.split(',') if part.strip()]
+        if not all(part.isdigit() for part in ids):
+            raise ConfigError(f"--gpus '{args.gpus}' is not a list of numbers such as 0,1")
+        pairs.append(('run.contexts', [f'gpu{part}' for part in ids] or ['cpu0']))
+    if args.kv_store is not None:
+        pairs.append(('run.kvstore', args.kv_store))
+    if args.seed is not None:
+        pairs.append(('run.seed', args.seed))
+    return pairs
