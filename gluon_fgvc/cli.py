@@ -62,12 +62,17 @@ def flag_overrides(args):
     """Turn the flags of :func:`add_run_options` into overrides; they win over ``KEY VALUE``."""
     pairs = []
     if args.gpus is not None:
-        ids = [part.strip() for part in args.gpus.split(',') if part.strip()]
-        if not all(part.isdigit() for part in ids):
-            raise ConfigError(f"--gpus '{args.gpus}' is not a list of numbers such as 0,1")
-        pairs.append(('run.contexts', [f'gpu{part}' for part in ids] or ['cpu0']))
+        pairs.append(('run.contexts', contexts_setting(args.gpus)))
     if args.kv_store is not None:
         pairs.append(('run.kvstore', args.kv_store))
     if args.seed is not None:
         pairs.append(('run.seed', args.seed))
     return pairs
+
+
+def contexts_setting(gpus):
+    """Turn the value of ``--gpus``, e.g. ``'0,1'``, into ``run.contexts``; nothing means the CPU."""
+    ids = [part.strip() for part in gpus.split(',') if part.strip()]
+    if not all(part.isdigit() for part in ids):
+        raise ConfigError(f"--gpus '{gpus}' is not a list of numbers such as 0,1")
+    return [f'gpu{part}' for part in ids] or ['cpu0']

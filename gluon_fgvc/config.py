@@ -160,6 +160,10 @@ class Step:
     factor: float = option(0.1, '', above=0)
     warmup: float = option(0.0, 'epochs of linear warm-up from 0', minimum=0)
 
+    def __post_init__(self):
+        if bool(self.at) == (self.every is not None):
+            raise ValueError("step needs either 'every' or 'at'")
+
 
 @dataclass(frozen=True)
 class Cosine:

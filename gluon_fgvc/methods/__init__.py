@@ -25,14 +25,16 @@ def options(name):
     return _module(name).Options
 
 
-def create(name, backbone, num_classes, **values):
+def create(name, backbone, num_classes, options=None, **values):
     """Build method ``name`` on ``backbone`` for ``num_classes`` classes.
 
-    :param values: the method's options; see ``options(name)``.
-    :raises ConfigError: for an unknown name, an unknown option or one out of its range.
+    :param options: an instance of the method's ``Options``; or give its keys as keyword arguments.
+    :raises ConfigError: for an unknown name, an unknown key or a rule of the method that is broken.
     """
     module = _module(name)
     try:
-        return module.Method(backbone, num_classes, module.Options(**values))
+        return module.Method(backbone, num_classes, options or module.Options(**values))
     except TypeError as error:
+        if options is not None:
+            raise
         raise ConfigError(f'method {name}: {error}') from None

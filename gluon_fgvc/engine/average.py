@@ -1,0 +1,56 @@
+"""An exponential moving average of the parameters, evaluated and kept in place of the last step's."""
+from contextlib import contextmanager
+
+from mxnet import nd
+
+from gluon_fgvc.engine.parameters import structural
+
+
+class ParameterAverage:
+    """``average ← d · average + (1 − d) · parameter`` after each step, with d = min(decay, (1 + t) / (10 + t)).
+
+    The rising decay lets the average forget the start quickly. BatchNorm's running statistics are
+    averaged too, so that they fit the averaged weights. Kept on the first device.
+    """
+
+    def __init__(self, net, decay):
+        self.decay, self.steps = decay, 0
+        self.parameters = {name: p for name, p in structural(net).items() if _moves(name, p)}
+        self.context = next(iter(self.parameters.values())).list_ctx()[0]
+        self.arrays = {name: p.data(self.context).copy() for name, p in self.parameters.items()}
+
+    def update(self):
+        """Take one step; call it after the optimizer's."""
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        self.steps += 1
+        for name, parameter in self.parameters.items():
+            average = self.arrays[name]
+            average *= decay
+            average += (1 - decay) * parameter.data(self.context)
+
+    @contextmanager
+    def in_place(self):
+        """Within the context the network carries the average; afterwards its own parameters, bit for bit."""
+        own = {name: [array.copy() for array in p.list_data()] for name, p in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            parameter.set_data(self.arrays[name])
+        try:
+            yield
+        finally:
+            for name, parameter in self.parameters.items():
+                for target, source in zip(parameter.list_data(), own[name]):
+                    source.copyto(target)
+
+    def state(self):
+        """Return the averages as numpy arrays by structural name."""
+        return {name: array.asnumpy() for name, array in self.arrays.items()}
+
+    def restore(self, arrays, steps):
+        """Take up where :meth:`state` left off."""
+        self.steps = steps
+        for name, target in self.arrays.items():
+            target[:] = nd.array(arrays[name], ctx=self.context, dtype=target.dtype)
+
+
+def _moves(name, parameter):
+    return parameter._differentiable or name.endswith(('running_mean', 'running_var'))

@@ -1,0 +1,35 @@
+"""Files that are either the old ones or the new ones, never half of each."""
+import hashlib
+import os
+
+
+def write_atomically(path, content):
+    """Write text or bytes to ``path`` through a temporary file beside it, synced before it takes the name."""
+    data = content.encode('utf-8') if isinstance(content, str) else content
+    temporary = f'{path}.tmp'
+    try:
+        with open(temporary, 'wb') as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+def remove(path):
+    """Remove a file that may not be there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def sha256_of_file(path):
+    """Return the hex SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as stream:
+        for block in iter(lambda: stream.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,125 @@
+"""Accuracies and confusion from recorded predictions, and running means that stay on the device."""
+from dataclasses import dataclass
+
+import numpy as np
+from mxnet import nd
+
+TOP = 5  # how many best classes of an image are recorded
+
+
+@dataclass
+class Predictions:
+    """What a network said of N images; padding never enters, so every row counts.
+
+    ``indices`` (N,) rows of the image set; ``labels`` (N,) int64; ``top`` (N,≤5) classes from most to
+    least probable and ``top_probabilities`` beside them; ``label_probabilities`` (N,); ``losses`` (N,)
+    cross-entropy in nats against the hard label.
+    """
+
+    indices: np.ndarray
+    labels: np.ndarray
+    top: np.ndarray
+    top_probabilities: np.ndarray
+    label_probabilities: np.ndarray
+    losses: np.ndarray
+
+    @classmethod
+    def join(cls, parts):
+        """Join the predictions of several batches."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
+
+    def __len__(self):
+        return len(self.labels)
+
+    @property
+    def correct(self):
+        """(N,) bool: the most probable class is the label."""
+        return self.top[:, 0] == self.labels
+
+
+def predictions_of(scores, labels, indices):
+    """Record ``scores`` (N,K) numpy of images ``indices`` (N,) with hard ``labels`` (N,)."""
+    scores = scores.astype('float64')
+    log_probabilities = scores - scores.max(axis=1, keepdims=True)
+    log_probabilities -= np.log(np.exp(log_probabilities).sum(axis=1, keepdims=True))
+    # A stable sort of the negated scores: among equals the lower class index wins, on every machine.
+    top = np.argsort(-scores, axis=1, kind='stable')[:, :TOP]
+    rows = np.arange(len(labels))
+    of_label = log_probabilities[rows, labels]
+    return Predictions(np.asarray(indices), labels, top, np.exp(np.take_along_axis(log_probabilities, top, 1)),
+                       np.exp(of_label), -of_label)
+
+
+def top_k(predictions, k):
+    """Return the share of images whose label is among the ``k`` ≤ 5 most probable classes."""
+    return float((predictions.top[:, :k] == predictions.labels[:, None]).any(axis=1).mean())
+
+
+def confusion(predictions, num_classes):
+    """Return counts (K,K): row = label, column = most probable class."""
+    counts = np.zeros((num_classes, num_classes), 'int64')
+    np.add.at(counts, (predictions.labels, predictions.top[:, 0]), 1)
+    return counts
+
+
+def summary(predictions, num_classes):
+    """Return loss, top-1 and, where K is larger, top-3 and top-5, as shares in [0, 1]."""
+    result = {'loss': float(predictions.losses.mean()), 'top1': top_k(predictions, 1)}
+    result.update({f'top{k}': top_k(predictions, k) for k in (3, 5) if num_classes > k})
+    return result
+
+
+def per_class(predictions, classes):
+    """Return one dict a class: name, images, correct, accuracy (None for a class without images)."""
+    counts = confusion(predictions, len(classes))
+    rows = []
+    for k, name in enumerate(classes):
+        images, correct = int(counts[k].sum()), int(counts[k, k])
+        rows.append({'name': name, 'images': images, 'correct': correct,
+                     'accuracy': correct / images if images else None})
+    return rows
+
+
+class RunningMeans:
+    """Weighted means of named values, summed on the devices and read with one synchronisation."""
+
+    def __init__(self):
+        self.sums, self.counts = {}, {}
+
+    def add(self, name, values):
+        """Add the elements of NDArray ``values``."""
+        key = (name, values.context)
+        total = values.sum()
+        self.sums[key] = self.sums[key] + total if key in self.sums else total
+        self.counts[name] = self.counts.get(name, 0) + values.size
+
+    def read(self):
+        """Return name → mean as floats and start anew."""
+        totals = {}
+        for (name, _), value in self.sums.items():
+            totals[name] = totals.get(name, 0.0) + value.asscalar()
+        means = {name: float(total) / self.counts[name] for name, total in totals.items()}
+        self.__init__()
+        return means
+
+
+class FirstBad:
+    """The first step at which a loss term was not finite, kept on the device until asked for."""
+
+    _NEVER = 2.0 ** 30  # float32 holds every step up to 2^24 exactly; 2^30 is none of them
+
+    def __init__(self):
+        self.first = {}
+
+    def watch(self, term, values, step):
+        """Look at NDArray ``values`` of loss ``term`` at ``step`` without waiting for them."""
+        key = (term, values.context)
+        finite = nd.contrib.isfinite(values).min()
+        seen = finite * self._NEVER + (1 - finite) * step
+        self.first[key] = nd.minimum(self.first[key], seen) if key in self.first else seen
+
+    def read(self):
+        """Return (step, term) of the first bad value, or None. One synchronisation."""
+        found = [(int(value.asscalar()), term) for (term, _), value in self.first.items()]
+        found = [item for item in found if item[0] < self._NEVER]
+        return min(found) if found else None

@@ -1,0 +1,61 @@
+"""Entering a phase: which parameters learn, how fast, and whose statistics BatchNorm uses."""
+from mxnet.gluon import nn
+
+from gluon_fgvc.engine.parameters import matching, structural
+from gluon_fgvc.errors import ConfigError
+
+
+def timeline(phases, epochs):
+    """Return one ``(phase, first, length)`` per epoch.
+
+    ``first`` and ``length`` are the epochs of the stretch over which the learning rate is scheduled: the
+    whole training, or what lies between two phases that ask for a fresh optimizer.
+
+    :raises ConfigError: when the phases do not add up to ``epochs``.
+    """
+    per_epoch = [phase for phase in phases for _ in range(phase.epochs)]
+    if len(per_epoch) != epochs:
+        raise ConfigError(f'train.epochs is {epochs}, but the phases of the method last {len(per_epoch)}')
+    starts, epoch = [0], 0
+    for phase in phases:
+        if phase.fresh_optimizer and 0 < epoch < epochs:
+            starts.append(epoch)
+        epoch += phase.epochs
+    ends = starts[1:] + [epochs]
+    stretches = [(first, end - first) for first, end in zip(starts, ends) for _ in range(end - first)]
+    return [(phase, first, length) for phase, (first, length) in zip(per_epoch, stretches)]
+
+
+def enter(phase, net, hybridize):
+    """Apply ``phase`` to ``net`` and return the names of the parameters that learn.
+
+    Sets ``grad_req``, ``lr_mult`` and BatchNorm's ``use_global_stats``, then compiles anew: a compiled
+    graph keeps the switches it was traced with.
+
+    :raises ConfigError: when a pattern matches no parameter, or only ones that cannot learn.
+    """
+    if phase.batch_norm not in ('moving', 'fixed'):
+        raise ConfigError(f"phase '{phase.name}': batch_norm '{phase.batch_norm}' is not 'moving' or 'fixed'")
+    parameters = structural(net)
+    place = f"phase '{phase.name}'"
+    wanted = set(matching(phase.trainable, parameters, f'{place}, trainable'))
+    for name, parameter in parameters.items():
+        parameter.grad_req = 'write' if name in wanted else 'null'
+        parameter.lr_mult = 1.0
+    for pattern, factor in phase.lr_mult.items():
+        for name in matching(pattern, parameters, f'{place}, lr_mult'):
+            parameters[name].lr_mult = factor
+    # Running statistics and constants refuse 'write' and stay 'null', whatever the pattern says.
+    learning = [name for name, parameter in parameters.items() if parameter.grad_req != 'null']
+    if not learning:
+        raise ConfigError(f"{place}: '{phase.trainable}' matches only parameters that have no gradient")
+    net.apply(lambda block: _set_statistics(block, phase.batch_norm == 'fixed'))
+    net.hybridize(hybridize, static_alloc=hybridize, static_shape=hybridize)
+    return learning
+
+
+def _set_statistics(block, fixed):
+    # grad_req does not hold statistics still and record(train_mode=False) gives wrong gradients on
+    # MXNet 1.9.1; this switch is the one that is exact in forward and backward.
+    if isinstance(block, nn.BatchNorm):
+        block._kwargs['use_global_stats'] = fixed

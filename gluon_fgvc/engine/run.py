@@ -1,0 +1,292 @@
+"""From a configuration to a run folder and back: the one place where all parts meet."""
+import datetime
+import difflib
+import json
+import os
+import platform
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+from tqdm import tqdm
+
+from gluon_fgvc import __version__, backbones, config, data, methods
+from gluon_fgvc.engine import checkpoint
+from gluon_fgvc.engine.evaluate import evaluation, predict, write_evaluation
+from gluon_fgvc.engine.files import write_atomically
+from gluon_fgvc.engine.log import Log, progress
+from gluon_fgvc.engine.loop import fit
+from gluon_fgvc.errors import CheckpointError, ConfigError
+from gluon_fgvc.nn import Normalize
+
+
+def load_config(path, overrides=()):
+    """Return the checked :class:`~gluon_fgvc.config.Config` of a YAML file; see :func:`gluon_fgvc.config.load`."""
+    return config.load(path, overrides, data_options=data.options, method_options=methods.options)
+
+
+def contexts_of(setting):
+    """Turn ``run.contexts`` into a list of MXNet contexts; ``'auto'`` is all GPUs, else the CPU."""
+    if setting == 'auto':
+        return [mx.gpu(i) for i in range(mx.context.num_gpus())] or [mx.cpu()]
+    names = (setting,) if isinstance(setting, str) else setting
+    contexts = []
+    for name in names:
+        found = re.fullmatch(r'(cpu|gpu)(\d*)', name)
+        if not found:
+            raise ConfigError(f"run.contexts: '{name}' is not 'auto' or of the form cpu0 or gpu0")
+        contexts.append(mx.Context(found[1], int(found[2] or 0)))
+    if not contexts or len(set(contexts)) != len(contexts):
+        raise ConfigError(f'run.contexts: {list(names)} is empty or names a device twice')
+    missing = [c.device_id for c in contexts if c.device_type == 'gpu' and c.device_id >= mx.context.num_gpus()]
+    if missing:
+        raise ConfigError(f'run.contexts: there is no GPU {missing[0]} ({mx.context.num_gpus()} found); use cpu0')
+    return contexts
+
+
+def build_method(cfg, num_classes, contexts):
+    """Build the method of ``cfg`` with weights loaded or initialised; random numbers from ``run.seed``.
+
+    :returns: (method, Normalize block with ``data.mean``/``data.std`` or else the backbone's).
+    """
+    mx.random.seed(cfg.run.seed)
+    np.random.seed(cfg.run.seed)  # some MXNet initialisers draw from numpy's global stream
+    backbone = backbones.get(cfg.backbone.name, weights=cfg.backbone.weights, head=cfg.backbone.head, ctx=contexts)
+    method = methods.create(cfg.method.name, backbone, num_classes, cfg.method.options)
+    normalize = Normalize(cfg.data.mean or backbone.mean, cfg.data.std or backbone.std)
+    normalize.collect_params().reset_ctx(contexts)
+    normalize.hybridize()
+    return method, normalize
+
+
+def loader_of(cfg, image_set, *, train=False):
+    """Return the loader of one split, prepared as ``data.train`` or ``data.test`` says."""
+    transform = data.TrainTransform(cfg.data.train) if train else data.TestTransform(cfg.data.test)
+    return data.Loader(image_set, transform, cfg.data.batch_size, train=train, seed=cfg.run.seed,
+                       workers=cfg.data.workers, bad_image=cfg.data.bad_image, last='discard' if train else 'keep')
+
+
+# --- training --------------------------------------------------------------------------------
+
+def train(cfg, folder, *, test=True):
+    """Train ``cfg`` in run folder ``folder`` (resuming what is there), evaluate the best epoch, write the report.
+
+    :param test: evaluate the test split, once, with the checkpoint that validation chose.
+    :returns: the evaluation (see ``evaluation.json``), or None without ``test``.
+    """
+    # Imported here: a report needs matplotlib, which training itself can do without.
+    from gluon_fgvc.analysis.report import write_report
+
+    folder, contexts = Path(folder), contexts_of(cfg.run.contexts)
+    if cfg.data.batch_size < len(contexts):
+        raise ConfigError(f'data.batch_size {cfg.data.batch_size} is smaller than the number of devices, {len(contexts)}')
+    source = data.build(cfg.data)
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, cfg, source.classes)
+    done = checkpoint.read(folder, 'last')
+    log = Log(folder, completed=done['epoch'] if done else 0)
+    log.line(f"{cfg.method.name} on {cfg.backbone.name}, {cfg.data.name}: {len(source.classes)} classes, "
+             f"{len(source.train)} train, {len(source.val) if source.val else 0} validation, {len(source.test)} test "
+             f"images; {', '.join(map(str, contexts))}; in {folder}")
+
+    # Workers fork: before the network starts its threads.
+    loaders = [loader_of(cfg, source.train, train=True)]
+    if source.val:
+        loaders.append(loader_of(cfg, source.val))
+    try:
+        method, normalize = build_method(cfg, len(source.classes), contexts)
+        _check_classes(method, normalize, loaders[0], len(source.classes), contexts[0])
+        started = time.time()
+        fit(method, (source.train, loaders[0]), (source.val, loaders[1]) if source.val else None, cfg, folder, log,
+            normalize=normalize, contexts=contexts, num_classes=len(source.classes))
+        log.line(f'training took {time.time() - started:.0f} s')
+        for loader in loaders:
+            _report_bad(loader, log)
+    finally:
+        for loader in loaders:
+            loader.close()
+    result = None
+    if test:
+        result = evaluate(Run.open(folder, contexts=contexts), 'test', log=log)
+    log.line(f'report: {write_report(folder)}')
+    return result
+
+
+def evaluate(run, split='test', *, log=None):
+    """Evaluate a :class:`Run` on a split, write ``evaluation*.json`` and ``predictions*.csv``, return the summary."""
+    image_set = getattr(data.build(run.cfg.data), split)
+    if image_set is None:
+        raise ConfigError(f"there is no {split} split: data.val_share is 0 and the data set brings none")
+    loader = loader_of(run.cfg, image_set)
+    try:
+        with progress(len(image_set), split) as bar:
+            predictions = predict(run.method.net, run.normalize, loader, image_set, run.contexts, bar)
+        result = evaluation(predictions, image_set, run.classes, len(loader.bad), run.chosen_by, run.which)
+        _report_bad(loader, log)
+    finally:
+        loader.close()
+    write_evaluation(run.folder, predictions, image_set, run.classes, result)
+    (log.line if log else tqdm.write)(headline(result))
+    return result
+
+
+def headline(result):
+    """Return one line that sums an evaluation up and says which split chose the epoch."""
+    tops = ' '.join(f'top-{k} {result[f"top{k}"]:.4f}' for k in (1, 3, 5) if f'top{k}' in result)
+    chosen = result['chosen_by']
+    by = f"epoch {chosen['epoch'] + 1}, chosen by {chosen['split']} top-1" if chosen['split'] else \
+        f"epoch {chosen['epoch'] + 1}, the last (no validation split)"
+    return (f"{result['split']}: {tops} mean class {result['mean_class_accuracy']:.4f} loss {result['loss']:.4f} on "
+            f"{result['images']} images ({by})")
+
+
+def _report_bad(loader, log):
+    for path, reason in loader.bad.items():
+        (log.line if log else tqdm.write)(f'skipped {path}: {reason}')
+    if loader.bad:
+        (log.line if log else tqdm.write)(f'{len(loader.bad)} broken images were skipped (data.bad_image: skip)')
+
+
+def _check_classes(method, normalize, loader, num_classes, context):
+    """Run two images through both networks: a wrong number of classes must never train silently."""
+    size = loader.transform.output_size or (64, 64)
+    images = normalize(mx.nd.zeros((2, *size, 3), ctx=context, dtype='uint8'))
+    scores = method.net(images)
+    if scores.shape != (2, num_classes):
+        raise ConfigError(f'method gives scores of shape {scores.shape[1:]} an image, the data set has {num_classes} classes')
+    method.train_net(images)
+
+
+# --- run folders -----------------------------------------------------------------------------
+
+def new_folder(cfg, stem):
+    """Return a run folder name that does not exist yet: ``<work_dir>/<stem>/<timestamp>``."""
+    base = Path(cfg.run.work_dir) / stem / datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+    folder, count = base, 1
+    while folder.exists():
+        count += 1
+        folder = base.with_name(f'{base.name}-{count}')
+    return folder
+
+
+def latest_folder(cfg, stem):
+    """Return the newest run folder of a configuration, for ``--resume`` without a path."""
+    folders = sorted((Path(cfg.run.work_dir) / stem).glob('*/config.yaml'))
+    if not folders:
+        raise CheckpointError(f"nothing to resume: no run folder in '{Path(cfg.run.work_dir) / stem}'")
+    return folders[-1].parent
+
+
+def existing_folder(path):
+    """Return ``path`` as a run folder to resume, or say that it is none."""
+    folder = Path(path)
+    if not (folder / 'config.yaml').is_file():
+        raise CheckpointError(f"'{folder}' is not a run folder (it has no config.yaml){_near(folder)}")
+    return folder
+
+
+def _near(folder):
+    names = os.listdir(folder.parent) if folder.parent.is_dir() else []
+    near = [name for name in difflib.get_close_matches(folder.name, names, 1) if name != folder.name]
+    return f"; did you mean '{folder.parent / near[0]}'?" if near else ''
+
+
+def _claim(folder, cfg, classes):
+    """Write what describes the run, or check that the folder's run is this one."""
+    path, text = folder / 'config.yaml', config.dump(cfg)
+    if path.exists():
+        _check_same(path, cfg)
+        stored = _read_json(folder / 'classes.json')
+        if stored is not None and stored != list(classes):
+            raise CheckpointError(f"'{folder}' was trained on other classes than the data set has now")
+    write_atomically(folder / 'classes.json', json.dumps(list(classes), indent=1, ensure_ascii=False) + '\n')
+    write_atomically(folder / 'env.json', json.dumps(environment(), indent=1) + '\n')
+    write_atomically(path, text)
+
+
+# Keys that change where and how a run executes but not what it learns.
+_FREE = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.work_dir', 'data.workers')
+
+
+def _check_same(path, cfg):
+    before, after = _flat(config.to_tree(load_config(path))), _flat(config.to_tree(cfg))
+    for key in after:
+        if key not in _FREE and before.get(key) != after[key]:
+            raise ConfigError(f"cannot resume '{path.parent}': {key} is {after[key]!r} now and was {before.get(key)!r}; "
+                              f'start a new run instead')
+
+
+def _flat(tree, prefix=''):
+    if not isinstance(tree, dict):
+        return {prefix[:-1]: tree}
+    return {key: value for name, part in tree.items() for key, value in _flat(part, f'{prefix}{name}.').items()}
+
+
+def environment():
+    """Return what a figure depends on besides the configuration: versions, processor, threads."""
+    try:
+        cpu = re.search(r'model name\s*:\s*(.+)', Path('/proc/cpuinfo').read_text())[1]
+    except (OSError, TypeError):
+        cpu = platform.processor()
+    return {'gluon_fgvc': __version__, 'python': platform.python_version(), 'mxnet': mx.__version__,
+            'numpy': np.__version__, 'system': platform.platform(), 'cpu': cpu,
+            'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+            'omp_num_threads': os.environ.get('OMP_NUM_THREADS'), 'gpus': mx.context.num_gpus()}
+
+
+def _read_json(path):
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        return None
+    except (ValueError, UnicodeDecodeError):
+        raise CheckpointError(f"'{path}' is not valid JSON") from None
+
+
+@dataclass
+class Run:
+    """A trained run, ready to be evaluated, exported or looked into."""
+
+    folder: Path
+    cfg: config.Config
+    classes: list
+    method: methods.Method
+    normalize: Normalize
+    contexts: list
+    which: str
+    epoch: int
+    chosen_by: dict
+
+    @property
+    def ctx(self):
+        """The first of ``contexts``."""
+        return self.contexts[0]
+
+    @classmethod
+    def open(cls, folder, which='best', contexts=None):
+        """Open run folder ``folder`` at its 'best' or 'last' checkpoint.
+
+        :raises CheckpointError: when it is no run folder, has no checkpoint yet, or is damaged.
+        """
+        folder = existing_folder(folder)
+        cfg = load_config(folder / 'config.yaml')
+        classes, record = _read_json(folder / 'classes.json'), checkpoint.read(folder, which)
+        if record is None or classes is None:
+            raise CheckpointError(f"'{folder}' has no '{which}' checkpoint yet; train it first (--resume goes on)")
+        contexts = contexts or contexts_of(cfg.run.contexts)
+        # The parameters come from the checkpoint: the source of the pretrained ones is not needed again.
+        tree = config.to_tree(cfg)
+        tree['backbone']['weights'] = 'none'
+        tree['method'].pop('init_from_imagenet', None)
+        method, normalize = build_method(
+            config.from_tree(tree, data.options, methods.options, str(folder / 'config.yaml')), len(classes), contexts)
+        checkpoint.load_parameters(folder, record, method.train_net)
+        method.net.hybridize(cfg.run.hybridize, static_alloc=cfg.run.hybridize, static_shape=cfg.run.hybridize)
+        chosen_by = record['chosen_by'] if which == 'best' else {'split': None, 'epoch': record['epoch'] - 1}
+        return cls(folder, cfg, classes, method, normalize, contexts, which, record['epoch'], chosen_by)
+
+
+open_run = Run.open
