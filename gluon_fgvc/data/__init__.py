@@ -1,1 +1,75 @@
+"""Images from disk to batches: ``build`` finds the files, ``Loader`` reads, prepares and batches them."""
+import importlib
+import pkgutil
+from dataclasses import replace
 
+import numpy as np
+
+from gluon_fgvc.data import datasets
+from gluon_fgvc.data.base import ImageSet, Source
+from gluon_fgvc.data.images import read_image
+from gluon_fgvc.data.loaders import Batch, Loader
+from gluon_fgvc.data.splits import stratified_split
+from gluon_fgvc.data.transforms import TestTransform, TrainTransform
+from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
+
+__all__ = ['Batch', 'ImageSet', 'Loader', 'Source', 'TestTransform', 'TrainTransform', 'available', 'build', 'options',
+           'read_image', 'stratified_split']
+
+
+def available():
+    """Return the sorted names of the data sets, one for each file of ``datasets``."""
+    return sorted(module.name for module in pkgutil.iter_modules(datasets.__path__))
+
+
+def options(name):
+    """Return the dataclass of the options that data set ``name`` takes.
+
+    :raises ConfigError: with the nearest name if there is no such data set.
+    """
+    return _dataset(name).Options
+
+
+def build(config):
+    """Read the data set that ``config`` (a :class:`~gluon_fgvc.config.DataConfig`) names.
+
+    Where the data set has no validation split and ``val_share`` is above 0, one is carved out of train,
+    stratified, with ``val_seed``; the test split is never touched.
+
+    :raises DataError: if files, labels or classes are not usable.
+    """
+    source = _dataset(config.name).read(config.options)
+    for images in (source.train, source.val, source.test):
+        if images is not None:
+            _check_labels(images, source.classes)
+    if source.val is None and config.val_share > 0:
+        source = _carve_validation(source, config.val_share, config.val_seed)
+    counts = np.bincount(source.train.labels, minlength=len(source.classes))
+    for name, count in zip(source.classes, counts):
+        if count == 0:
+            raise DataError(f"class '{name}' has no image in split 'train'; add some or remove the class")
+    return source
+
+
+def _dataset(name):
+    if name not in available():
+        raise ConfigError(f"unknown data set '{name}'{did_you_mean(name, available())}")
+    return importlib.import_module(f'{datasets.__name__}.{name}')
+
+
+def _check_labels(images, classes):
+    if not len(images):
+        raise DataError(f"split '{images.name}' has no images")
+    wrong = np.flatnonzero((images.labels < 0) | (images.labels >= len(classes)))
+    if len(wrong):
+        raise DataError(f"{images.paths[wrong[0]]}: label {images.labels[wrong[0]]} in split '{images.name}' is not in "
+                        f'0..{len(classes) - 1}')
+
+
+def _carve_validation(source, share, seed):
+    train = source.train
+    rest, taken = stratified_split(train.labels if train.strata is None else train.strata, share, seed)
+    if not len(taken):
+        raise ConfigError(f"data.val_share {share} takes no image out of the {len(train)} of split 'train'; "
+                          'raise it, or set 0 to train without validation')
+    return replace(source, train=train.subset(rest), val=train.subset(taken, 'val'))

@@ -1,0 +1,41 @@
+"""Which images an epoch visits, and in which order: callables from the epoch to indices."""
+import numpy as np
+
+SHUFFLE, AUGMENT = 1, 2  # what a generator is for, so that no two uses share their numbers
+
+
+def generator(purpose, *key):
+    """Return a numpy Generator that depends on nothing but ``purpose`` and the integers ``key``."""
+    return np.random.default_rng((purpose, *key))
+
+
+class Sequential:
+    """All indices in order."""
+
+    def __init__(self, length):
+        self._indices = np.arange(length)
+
+    def __len__(self):
+        return len(self._indices)
+
+    def __call__(self, epoch):
+        return self._indices
+
+
+class Shuffled:
+    """All indices in an order drawn from (seed, epoch)."""
+
+    def __init__(self, length, seed):
+        self._length, self._seed = length, seed
+
+    def __len__(self):
+        return self._length
+
+    def __call__(self, epoch):
+        return generator(SHUFFLE, self._seed, epoch).permutation(self._length)
+
+
+def batches(indices, batch_size, last):
+    """Cut ``indices`` into arrays of ``batch_size``; ``last`` says whether a shorter rest is kept or discarded."""
+    end = len(indices) if last == 'keep' else len(indices) - len(indices) % batch_size
+    return [indices[start:start + batch_size] for start in range(0, end, batch_size)]

@@ -1,0 +1,172 @@
+"""Preparing images: uint8 RGB in, uint8 RGB out; the network itself normalises.
+
+Shrinking uses area averaging and enlarging bilinear interpolation (area only where neither side
+grows). The shorter-side rule keeps the aspect and rounds the longer side down. All randomness comes
+from the generator that is passed in.
+"""
+import math
+
+import cv2
+import numpy as np
+
+from gluon_fgvc.errors import ConfigError, DataError
+
+CROP_TRIES = 10
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def resize(image, size):
+    """Scale ``image`` (H,W,3): ``size`` is the new shorter side, or (height, width)."""
+    height, width = image.shape[:2]
+    if isinstance(size, int):
+        short = min(height, width)
+        new_height, new_width = size * height // short, size * width // short
+    else:
+        new_height, new_width = size
+    if (new_height, new_width) == (height, width):
+        return image
+    shrinks = new_height <= height and new_width <= width
+    return cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+class TestTransform:
+    """Prepare an image for anything but training; see :class:`~gluon_fgvc.config.TestView`.
+
+    :raises ConfigError: if the view contradicts itself.
+    """
+
+    __test__ = False  # not a test case, whatever its name says to pytest
+
+    def __init__(self, view):
+        _check_crop('data.test', view)
+        self._view = view
+        self.output_size = _output_size(view)
+
+    def __call__(self, image, rng=None):
+        """Prepare ``image`` (H,W,3) uint8; ``rng`` is not used.
+
+        :raises DataError: if the image is smaller than the crop.
+        """
+        view = self._view
+        if view.resize:
+            image = resize(image, view.resize)
+        if view.crop:
+            top, left = _room(image, view.crop, 'data.test')
+            image = _cut(image, top // 2, left // 2, view.crop)
+        return np.ascontiguousarray(image)
+
+
+class TrainTransform:
+    """Prepare a training image; see :class:`~gluon_fgvc.config.TrainView` for what happens in which order.
+
+    :raises ConfigError: if the view contradicts itself.
+    """
+
+    def __init__(self, view):
+        if view.random_resized_crop:
+            for key in ('resize', 'crop'):
+                if getattr(view, key):
+                    raise ConfigError(f'data.train: random_resized_crop {view.random_resized_crop} replaces '
+                                      f'{key} {getattr(view, key)}; give one of them')
+        for key in ('scale', 'ratio'):
+            low, high = getattr(view, key)
+            if low > high:
+                raise ConfigError(f'data.train.{key}: [{low}, {high}] must not fall')
+        _check_crop('data.train', view)
+        side = view.random_resized_crop
+        self._view = view
+        self.output_size = (side, side) if side else _output_size(view)
+        if view.transpose and self.output_size and self.output_size[0] != self.output_size[1]:
+            raise ConfigError(f'data.train.transpose needs square images, not {list(self.output_size)}; '
+                              'set transpose: false or a square size')
+
+    def __call__(self, image, rng):
+        """Prepare ``image`` (H,W,3) uint8 with the numpy Generator ``rng``.
+
+        :raises DataError: if the image is smaller than the crop.
+        """
+        view = self._view
+        if view.random_resized_crop:
+            image = _random_resized_crop(image, view.random_resized_crop, view.scale, view.ratio, rng)
+        if view.resize:
+            image = resize(image, view.resize)
+        if view.crop:
+            top, left = _room(image, view.crop, 'data.train')
+            image = _cut(image, rng.integers(top + 1), rng.integers(left + 1), view.crop)
+        if view.flip and rng.random() < 0.5:
+            image = image[:, ::-1]
+        if view.flip_vertical and rng.random() < 0.5:
+            image = image[::-1]
+        if view.transpose and rng.random() < 0.5:
+            image = image.transpose(1, 0, 2)
+        image = np.ascontiguousarray(image)
+        if view.rotation:
+            image = _rotate(image, rng.uniform(-view.rotation, view.rotation))
+        if view.color_jitter:
+            image = _jitter(image, *rng.uniform(1 - view.color_jitter, 1 + view.color_jitter, 3))
+        return image
+
+
+def _check_crop(section, view):
+    if view.crop and view.resize:
+        short = view.resize if isinstance(view.resize, int) else min(view.resize)
+        if short < view.crop:
+            raise ConfigError(f'{section}.crop {view.crop} is larger than {section}.resize '
+                              f'{view.resize if isinstance(view.resize, int) else list(view.resize)}')
+
+
+def _output_size(view):
+    """Return (height, width) where it does not depend on the image, else None."""
+    if view.crop:
+        return view.crop, view.crop
+    return view.resize if isinstance(view.resize, tuple) else None
+
+
+def _room(image, crop, section):
+    """Return how far a crop can move down and right."""
+    height, width = image.shape[:2]
+    if min(height, width) < crop:
+        raise DataError(f'the image is {height} x {width} (height x width), smaller than {section}.crop {crop}; '
+                        f'set {section}.resize to at least {crop}')
+    return height - crop, width - crop
+
+
+def _cut(image, top, left, side):
+    return image[top:top + side, left:left + side]
+
+
+def _random_resized_crop(image, side, scale, ratio, rng):
+    """Cut out a part of random area and aspect and make it ``side`` x ``side``.
+
+    As torchvision and Gluon do: ten tries, then the largest centred part whose aspect is allowed.
+    """
+    height, width = image.shape[:2]
+    for _ in range(CROP_TRIES):
+        area = height * width * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+            break
+    else:
+        aspect = min(max(width / height, ratio[0]), ratio[1])
+        w, h = min(width, max(1, round(height * aspect))), min(height, max(1, round(width / aspect)))
+        top, left = (height - h) // 2, (width - w) // 2
+    return resize(image[top:top + h, left:left + w], (side, side))
+
+
+def _rotate(image, degrees):
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def _jitter(image, brightness, contrast, saturation):
+    """Scale the image, its distance from its mean gray, and each pixel's distance from its gray, in that order.
+
+    All three are affine in the colour, so one matrix does it, with one rounding at the end.
+    """
+    mean = brightness * float(LUMA @ cv2.mean(image)[:3])
+    mix = saturation * np.eye(3) + (1 - saturation) * LUMA
+    matrix = np.hstack([contrast * brightness * mix, np.full((3, 1), (1 - contrast) * mean)])
+    return cv2.transform(image, matrix)
