@@ -115,8 +115,8 @@ class MethodConfig:
 class SGD:
     """Stochastic gradient descent; weight decay applies to all parameters, as in the d2l book."""
 
-    name: str = 'sgd'
     lr: float = option(doc='learning rate', minimum=0)
+    name: str = 'sgd'
     momentum: float = option(0.9, '', minimum=0, below=1)
     wd: float = option(0.0, 'weight decay', minimum=0)
     clip_gradient: Optional[float] = option(None, 'bound on each gradient element', above=0)
@@ -133,8 +133,8 @@ class NAG(SGD):
 class Adam:
     """Adam (Kingma and Ba 2015); weight decay is the L2 kind, added to the gradient."""
 
-    name: str = 'adam'
     lr: float = option(doc='learning rate', minimum=0)
+    name: str = 'adam'
     beta1: float = option(0.9, '', minimum=0, below=1)
     beta2: float = option(0.999, '', minimum=0, below=1)
     epsilon: float = option(1e-8, '', above=0)
@@ -498,7 +498,8 @@ def load(path, overrides=(), *, data_options, method_options):
 def to_tree(value):
     """Turn a configuration into nested plain values; ``from_tree`` takes them back unchanged."""
     if dataclasses.is_dataclass(value):
-        tree = {f.name: to_tree(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name != 'options'}
+        names = [f.name for f in dataclasses.fields(value) if f.name != 'options']
+        tree = {name: to_tree(getattr(value, name)) for name in sorted(names, key=lambda name: name != 'name')}
         if dataclasses.is_dataclass(getattr(value, 'options', None)):
             tree.update(to_tree(value.options))
         return tree

@@ -1,0 +1,138 @@
+"""The configuration: every wrong key, type and range is one line with value, rule and place."""
+import dataclasses
+from dataclasses import dataclass
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gluon_fgvc import config
+from gluon_fgvc.errors import ConfigError
+
+TEXT = """\
+data: {name: toy, root: here, batch_size: 4}
+backbone: {name: net, weights: none}
+method: {name: plain}
+train:
+  epochs: 2
+  optimizer: {name: sgd, lr: 1e-4}
+  schedule: {name: step, every: 1}
+"""
+
+
+@dataclass(frozen=True)
+class ToyData:
+    root: str
+    folds: int = config.option(5, 'folds', minimum=2)
+
+
+@dataclass(frozen=True)
+class Plain:
+    cut: str = config.option('all', 'what learns', choices=('fc', 'all'))
+
+
+def look_up(known):
+    def find(name):
+        if name not in known:
+            raise ConfigError(f"unknown name '{name}'")
+        return known[name]
+    return find
+
+
+LOOK_UPS = dict(data_options=look_up({'toy': ToyData}), method_options=look_up({'plain': Plain}))
+
+
+def load(tmp_path, text=TEXT, overrides=()):
+    path = tmp_path / 'a.yaml'
+    path.write_text(text)
+    return config.load(path, config.parse_overrides(overrides), **LOOK_UPS)
+
+
+def test_defaults_numbers_and_options(tmp_path):
+    cfg = load(tmp_path)
+    assert cfg.train.optimizer == config.SGD(lr=1e-4) and isinstance(cfg.train.optimizer.lr, float)
+    assert cfg.train.schedule.factor == 0.1 and cfg.data.options == ToyData('here') and cfg.data.batch_size == 4
+    assert cfg.run.kvstore == 'device' and cfg.method.options.cut == 'all'
+
+
+def test_an_integer_is_a_float_but_not_the_other_way_round(tmp_path):
+    assert load(tmp_path, overrides=['train.optimizer.lr=1']).train.optimizer.lr == 1.0
+    with pytest.raises(ConfigError, match=r"override 'train.epochs': 2.5 is not a whole number"):
+        load(tmp_path, overrides=['train.epochs', '2.5'])
+
+
+@pytest.mark.parametrize('change, message', [
+    (('epochs: 2', 'epoch: 2'), r"line 5: train.epoch: unknown key 'epoch'; did you mean 'epochs'\?"),
+    (('epochs: 2', 'epochs: -2'), r'line 5: train.epochs: -2 must be at least 0'),
+    (('epochs: 2', 'epochs: true'), r'train.epochs: True is not a whole number'),
+    (('epochs: 2', 'epochs: two'), r"train.epochs: 'two' is not a whole number"),
+    (('epochs: 2', 'epochs: 2\n  epochs: 3'), r"line 6: key 'epochs' is given twice"),
+    (('lr: 1e-4', 'lr: .nan'), r'train.optimizer.lr: nan is not a finite number'),
+    (('lr: 1e-4', 'lr: 1e-4, beta1: 0.9'), r"train.optimizer.beta1: unknown key 'beta1'"),
+    (('name: sgd', 'name: sdg'), r"train.optimizer.name: unknown name 'sdg'; did you mean 'sgd'\?"),
+    ((', every: 1', ''), r"train.schedule: step needs either 'every' or 'at'"),
+    (('every: 1', 'every: 1, at: [3]'), r"train.schedule: step needs either 'every' or 'at'"),
+    (('root: here', 'rot: here'), r"line 1: data.rot: unknown key 'rot'; did you mean 'root'\?"),
+    (('root: here, ', ''), r"data: required key 'root' is missing"),
+    (('root: here', 'root: here, folds: 1'), r'data.folds: 1 must be at least 2'),
+    (('name: plain', 'name: plain, cut: al'), r"method.cut: 'al' is not a choice; did you mean 'all'\?"),
+    (('name: plain', 'name: plane'), r"line 3: method.name: unknown name 'plane'"),
+    (('backbone: {name: net, weights: none}\n', ''), r"section 'backbone' is missing"),
+    (('backbone:', 'backbones:'), r"unknown section 'backbones'; did you mean 'backbone'\?"),
+    (('train:\n', 'train: [\n'), r'line \d+: not valid YAML'),
+    (('lr: 1e-4', 'lr: !!python/object/apply:os.getcwd []'), r'not valid YAML'),
+])
+def test_errors_name_value_rule_and_place(tmp_path, change, message):
+    assert change[0] in TEXT
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(tmp_path, TEXT.replace(*change))
+    assert '\n' not in str(caught.value) and str(tmp_path / 'a.yaml') in str(caught.value)
+
+
+@pytest.mark.parametrize('text', ['', '3', '[]', 'null'])
+def test_a_file_that_is_no_mapping(tmp_path, text):
+    with pytest.raises(ConfigError, match='not a configuration'):
+        load(tmp_path, text)
+
+
+def test_a_missing_or_binary_file(tmp_path):
+    with pytest.raises(ConfigError, match='cannot read configuration .*nowhere.yaml'):
+        config.load(tmp_path / 'nowhere.yaml', **LOOK_UPS)
+    (tmp_path / 'b.yaml').write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(ConfigError, match='not a text file'):
+        config.load(tmp_path / 'b.yaml', **LOOK_UPS)
+
+
+def test_overrides_take_both_spellings_and_the_last_wins(tmp_path):
+    cfg = load(tmp_path, overrides=['train.epochs', '3', 'train.optimizer.lr=1e-2', 'train.epochs=4',
+                                    'data.test.resize', '[8, 9]'])
+    assert (cfg.train.epochs, cfg.train.optimizer.lr, cfg.data.test.resize) == (4, 1e-2, (8, 9))
+
+
+@pytest.mark.parametrize('words, message', [
+    (['train.epochs'], 'has no value'), (['epochs=3'], 'section.key'), (['train.epochz=3'], "did you mean 'epochs'"),
+    (['train.epochs.x=3'], 'is not a section'), (['train.epochs=[', ], 'not valid YAML')])
+def test_wrong_overrides(tmp_path, words, message):
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, overrides=words)
+
+
+def test_what_is_dumped_loads_to_the_same(tmp_path):
+    cfg = load(tmp_path, overrides=['data.train.random_resized_crop=96', 'train.schedule={name: cosine, warmup: 1}'])
+    assert config.from_tree(yaml.safe_load(config.dump(cfg)), **LOOK_UPS) == cfg
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+                        st.sampled_from(['data', 'train', 'name', 'epochs', 'optimizer', 'lr', 'toy', 'x']), inner)))
+def test_any_tree_is_refused_in_one_line(tree):
+    with pytest.raises(ConfigError) as caught:
+        config.from_tree(tree, **LOOK_UPS)
+    assert '\n' not in str(caught.value)
+
+
+def test_every_option_of_every_section_says_what_it_is():
+    for schema in (config.DataConfig, config.TrainView, config.TestView, config.BackboneConfig, config.RunConfig):
+        for field in dataclasses.fields(schema):
+            assert field.name in ('options', 'seed') or field.metadata.get('doc'), (schema, field.name)
