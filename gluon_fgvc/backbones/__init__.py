@@ -1,1 +1,38 @@
+"""Pretrained networks without their classifiers, all seen through :class:`Backbone`."""
+import mxnet as mx
 
+from gluon_fgvc.backbones import efficientnet_lite, loading, zoo
+from gluon_fgvc.backbones.base import Backbone
+from gluon_fgvc.errors import ConfigError, did_you_mean
+
+__all__ = ['Backbone', 'available', 'get']
+
+_BUILDERS = {'efficientnet_lite0': efficientnet_lite.build, **{name: zoo.build for name in zoo.NAMES}}
+
+
+def available():
+    """Return the sorted names that :func:`get` takes."""
+    return sorted(_BUILDERS)
+
+
+def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None):
+    """Return the :class:`Backbone` ``name`` on ``ctx``, with parameters.
+
+    :param weights: 'none' draws them from MXNet's random stream (He's initialisation, but for layers that
+        bring their own); 'zoo' fetches those of the model zoo; 'package:efficientnet-lite0' takes those of an
+        installed package; else the path of a ``.params`` or torch file in the naming of the zoo net, of the
+        backbone, or of a method's net.
+    :param head: how the last map becomes a vector, see :class:`Backbone`.
+    :param ctx: context or list of contexts.
+    :param root: folder that keeps fetched files instead of the user's cache.
+    :raises ConfigError: if there is no such backbone, or no such weights of it.
+    :raises WeightsError: if the weights cannot be had or do not fit; nothing is loaded in part.
+    """
+    if name not in _BUILDERS:
+        raise ConfigError(f"backbone.name: unknown backbone '{name}'{did_you_mean(name, available())}")
+    path = None if weights == 'none' else loading.locate(name, weights, root)
+    backbone, namings = _BUILDERS[name](name, head)
+    backbone.initialize(mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2), ctx=ctx)
+    if path:
+        loading.load_into(backbone, namings, path)
+    return backbone

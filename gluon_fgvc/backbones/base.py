@@ -1,0 +1,88 @@
+"""A network without its classifier, seen as a stem, stages and a pool."""
+from dataclasses import dataclass
+from typing import Mapping, Tuple
+
+from mxnet import gluon, sym
+from mxnet.gluon import nn
+
+from gluon_fgvc.errors import ConfigError, did_you_mean
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+HEADS = ('gap',)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How one kind of weight file calls the parameters of a backbone."""
+
+    kind: str                                  # for messages: whose names these are
+    parameters: Mapping[str, gluon.Parameter]  # name in the file → parameter of the backbone
+    classifier: Tuple[str, str]                # names of weight and bias of the classifier on top
+    unused: str = r'(?!)'                      # regex of further names that such files carry
+    imagenet: bool = True                      # 1000 classes are ImageNet's, in its order
+
+
+class Backbone(gluon.HybridBlock):
+    """``stem``, ``stage1`` … ``stageN`` and ``pool``: images in, the last feature map out.
+
+    A stage ends where the resolution halves next, after its last BatchNorm and ReLU. The last map has
+    no fixed size: the window pools before a zoo net's classifier give way to ``pool``.
+
+    :param name: prefix of all parameters and the attribute ``name``.
+    :param stem: list of layers before the first stage.
+    :param stages: list of lists of layers.
+    :param mean, std: 3-tuples, RGB on [0, 1]: how the images of its pretrained weights were normalised.
+    :param head: how ``pool`` turns a map (N,C,h,w) into a vector (N,pool_units); 'gap' averages it.
+
+    Attributes: ``stage_names``; ``channels`` and ``strides`` (against the image) of each stage's map;
+    ``pool_units``; ``source_classifier``, which is None or (weight (K0,C), bias (K0,), class names or
+    None), what was on top of the pooled vector when the weights were trained.
+
+    Inputs: images (N,3,H,W), normalised. Outputs: map (N,channels[-1],h,w).
+    """
+
+    def __init__(self, name, stem, stages, mean=IMAGENET_MEAN, std=IMAGENET_STD, head='gap'):
+        super().__init__(prefix=f'{name}_')
+        if head not in HEADS:
+            raise ConfigError(f"backbone.head: unknown head '{head}'{did_you_mean(head, HEADS)}")
+        self.stage_names = tuple(f'stage{number}' for number in range(1, len(stages) + 1))
+        self.stem = _sequential(stem)
+        for stage_name, layers in zip(self.stage_names, stages):
+            setattr(self, stage_name, _sequential(layers))
+        self.pool = _sequential([nn.GlobalAvgPool2D(), nn.Flatten()])
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.source_classifier = None
+        self.channels, self.strides = self._infer_shapes()
+        self.pool_units = self.channels[-1]
+
+    def _infer_shapes(self, side=256):
+        """Fix the shapes of all parameters and return (channels, strides) of the stages."""
+        maps = sym.Group(self.stage_maps(sym.var('images')))
+        inputs, outputs, states = maps.infer_shape(images=(1, 3, side, side))
+        shapes = dict(zip(maps.list_arguments() + maps.list_auxiliary_states(), inputs + states))
+        for parameter in self.collect_params().values():
+            parameter.shape = shapes[parameter.name]
+        return tuple(shape[1] for shape in outputs), tuple(side // shape[2] for shape in outputs)
+
+    def stage_maps(self, images):
+        """Return the tuple of maps (N,C,h,w), one after each stage; ``images`` is an NDArray or a Symbol."""
+        maps, x = [], self.stem(images)
+        for stage_name in self.stage_names:
+            x = getattr(self, stage_name)(x)
+            maps.append(x)
+        return tuple(maps)
+
+    def hybrid_forward(self, F, images):
+        return self.stage_maps(images)[-1]  # (N,C,h,w)
+
+    def naming(self):
+        """The structural names, as in ``save_parameters`` of this block or of a method's net."""
+        return Naming('the backbone', self._collect_params_with_prefix(), ('classifier.weight', 'classifier.bias'),
+                      imagenet=False)
+
+
+def _sequential(layers):
+    block = nn.HybridSequential(prefix='')
+    block.add(*layers)
+    return block

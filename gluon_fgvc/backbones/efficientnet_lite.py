@@ -1,0 +1,105 @@
+"""EfficientNet-Lite0: EfficientNet-B0 without squeeze-excitation, with ReLU6 for swish.
+
+Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019;
+the Lite variant is TensorFlow's TPU repository's.
+"""
+from mxnet import gluon
+from mxnet.gluon import nn
+
+from gluon_fgvc.backbones.base import Backbone, Naming
+
+# repeat, kernel, stride of the first, expansion, channels; the stem runs up to the first stage
+_STEM = [(1, 3, 1, 1, 16)]
+_STAGES = [[(2, 3, 2, 6, 24)],
+           [(2, 5, 2, 6, 40)],
+           [(3, 3, 2, 6, 80), (3, 5, 1, 6, 112)],
+           [(4, 5, 2, 6, 192), (1, 3, 1, 6, 320)]]
+_MEAN, _STD = (127 / 255,) * 3, (128 / 255,) * 3
+
+
+class _Convolution(gluon.HybridBlock):
+    """Convolution, BatchNorm and, unless ``linear``, ReLU6, with TensorFlow's 'same' padding.
+
+    'same' pads an even side at stride 2 by kernel - 2, one pixel more after than before. So does this
+    block at every size, like the ``Conv2dStaticSamePadding`` of the PyTorch port the weights come from
+    (built for 224 px): a compiled graph does not know its input's size. All sides are even, and this is
+    TensorFlow's rule, where the image is a multiple of 32; elsewhere an odd side n gives (n - 1) / 2
+    instead of (n + 1) / 2 outputs. No input pixel is left out.
+    """
+
+    def __init__(self, channels, in_channels, kernel=1, stride=1, groups=1, linear=False):
+        super().__init__()
+        self._linear = linear
+        before = (kernel - 2) // 2
+        self._pad = (0, 0, 0, 0, before, before + 1, before, before + 1) if stride == 2 else None
+        with self.name_scope():
+            self.conv = nn.Conv2D(channels, kernel, stride, padding=0 if self._pad else kernel // 2, groups=groups,
+                                  use_bias=False, in_channels=in_channels)
+            self.bn = nn.BatchNorm(momentum=0.99, epsilon=1e-3, in_channels=channels)
+
+    def hybrid_forward(self, F, x):
+        if self._pad:
+            x = F.pad(x, mode='constant', pad_width=self._pad)
+        x = self.bn(self.conv(x))
+        return x if self._linear else F.clip(x, 0, 6)
+
+
+class _Block(gluon.HybridBlock):
+    """Inverted residual: expand, depthwise convolution, project; plus the input where shapes allow."""
+
+    def __init__(self, channels, in_channels, kernel, stride, expansion):
+        super().__init__()
+        middle = in_channels * expansion
+        self._residual = stride == 1 and channels == in_channels
+        with self.name_scope():
+            self.expand = _Convolution(middle, in_channels) if expansion > 1 else None
+            self.depthwise = _Convolution(middle, middle, kernel, stride, groups=middle)
+            self.project = _Convolution(channels, middle, linear=True)
+
+    def hybrid_forward(self, F, x):
+        out = self.expand(x) if self.expand else x
+        out = self.project(self.depthwise(out))
+        return x + out if self._residual else out
+
+
+def _blocks(specification, in_channels):
+    blocks = []
+    for repeat, kernel, stride, expansion, channels in specification:
+        for index in range(repeat):
+            blocks.append(_Block(channels, in_channels, kernel, stride if index == 0 else 1, expansion))
+            in_channels = channels
+    return blocks
+
+
+def build(name, head):
+    """Return (backbone, namings of weight files); the channels are 24, 40, 112 and 1280."""
+    scope = gluon.HybridBlock(prefix=f'{name}_')  # gives the layers prefixes that do not depend on other nets
+    with scope.name_scope():
+        stem = [_Convolution(32, 3, kernel=3, stride=2), *_blocks(_STEM, 32)]
+        stages = [_blocks(specification, in_channels)
+                  for specification, in_channels in zip(_STAGES, (16, 24, 40, 112))]
+        last = _Convolution(1280, 320)
+    blocks = [*stem[1:], *(block for stage in stages for block in stage)]
+    stages[-1].append(last)
+    backbone = Backbone(name, stem, stages, _MEAN, _STD, head)
+    return backbone, (backbone.naming(), _torch_naming(stem[0], blocks, last))
+
+
+def _torch_naming(first, blocks, last):
+    names = {}
+
+    def add(convolution, conv, bn):
+        names[f'{conv}.weight'] = convolution.conv.weight
+        for ours, theirs in (('gamma', 'weight'), ('beta', 'bias'), ('running_mean',) * 2, ('running_var',) * 2):
+            names[f'{bn}.{theirs}'] = getattr(convolution.bn, ours)
+
+    add(first, '_conv_stem', '_bn0')
+    for index, block in enumerate(blocks):
+        prefix = f'_blocks.{index}.'
+        if block.expand:
+            add(block.expand, prefix + '_expand_conv', prefix + '_bn0')
+        add(block.depthwise, prefix + '_depthwise_conv', prefix + '_bn1')
+        add(block.project, prefix + '_project_conv', prefix + '_bn2')
+    add(last, '_conv_head', '_bn1')
+    return Naming("the PyTorch port 'efficientnet_lite_pytorch'", names, ('_fc.weight', '_fc.bias'),
+                  unused=r'.*\.num_batches_tracked')
