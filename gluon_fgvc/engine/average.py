@@ -20,7 +20,12 @@ class ParameterAverage:
         self.arrays = {name: p.data(self.context).copy() for name, p in self.parameters.items()}
 
     def update(self):
-        """Take one step; call it after the optimizer's."""
+        """Take one step; call it after the optimizer's.
+
+        Waits for the step to end: a compiled backward pass moves BatchNorm's statistics without telling
+        MXNet's scheduler, so that reading them right away would now and then give the old ones.
+        """
+        nd.waitall()
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
         for name, parameter in self.parameters.items():

@@ -114,6 +114,9 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
                            images_per_s=round(speed, 2))
                 bar.set_postfix_str(f"loss {values['loss']:.4f} top1 {values['top1']:.3f}")
         bar.close()
+        # A compiled backward pass moves BatchNorm's statistics unseen by the scheduler: nothing may read
+        # them (validation, checkpoint) before it has ended.
+        mx.nd.waitall()
         _stop_if_bad(bad, phase, epoch)
         row = epoch_means.read()
 
