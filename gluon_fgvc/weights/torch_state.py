@@ -18,7 +18,7 @@ from gluon_fgvc.errors import WeightsError
 
 _LEGACY_MAGIC = 0x1950a86a20f9469cfc6c
 _LEGACY_PROTOCOL = 1001
-_MAX_OPCODES = 2_000_000  # a state dict takes about 40 a tensor; each may allocate some 100 bytes
+_MAX_OPCODES = 500_000    # a state dict takes about 40 a tensor; each may allocate some 100 bytes
 _COPIES = 3               # tensors may share a storage, but copies of all may not exceed this times the file
 
 _STORAGES = {'torch.DoubleStorage': '<f8', 'torch.FloatStorage': '<f4', 'torch.HalfStorage': '<f2',
@@ -37,7 +37,7 @@ def load_torch(path):
     The legacy and the zip format are read. A state dict inside ``{'state_dict': …}`` (or ``model``,
     ``model_state_dict``) is unwrapped, and the prefix ``module.`` that DataParallel puts before every
     name is removed. bfloat16 becomes float32; other types are kept. Memory stays below four times the
-    size of the file.
+    size of the file (and at worst 60 MB for what describes the tensors).
 
     :raises WeightsError: if the file is missing, truncated, damaged, not a state dict, holds values that
         are not finite, or names a function other than those that build tensors.
