@@ -52,7 +52,8 @@ def load_torch(path):
     except OSError as error:
         raise WeightsError(f"cannot read weights '{path}': {error.strerror or error}") from None
     except _Refused as error:
-        raise WeightsError(f"torch file '{path}': {error}") from None
+        reason = ''.join(letter if letter.isprintable() else '?' for letter in str(error))
+        raise WeightsError(f"torch file '{path}': {reason[:300]}") from None
 
 
 # --- the two containers ------------------------------------------------------------------------
@@ -291,7 +292,7 @@ def _run(stream, storages=None):
             elif name not in ('PROTO', 'FRAME'):
                 raise _Refused(f'uses the pickle instruction {name}, which state dicts do not need')
     except (ValueError, TypeError, KeyError, IndexError, UnicodeDecodeError, OverflowError) as error:
-        raise _Refused(f'is not a torch file, truncated or damaged ({error})'.replace('\n', ' ')) from None
+        raise _Refused(f'is not a torch file, truncated or damaged ({error})') from None
     raise _Refused('is not a torch file, truncated or damaged')
 
 
@@ -306,8 +307,8 @@ def _state_dict(content):
     if not isinstance(content, dict) or not content:
         raise _Refused('holds no state dict')
     for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, _Tensor):
-            raise _Refused(f"holds no state dict: '{name}' is not a tensor")
+        if not isinstance(name, str) or not name.isprintable() or not isinstance(value, _Tensor):
+            raise _Refused(f"holds no state dict: '{name}' is not a named tensor")
     if all(name.startswith('module.') for name in content):
         content = {name[len('module.'):]: tensor for name, tensor in content.items()}
     return content

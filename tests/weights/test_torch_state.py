@@ -201,8 +201,9 @@ HOSTILE = {
     'a plain list': ([tensor(FLOATS, (6,), (1,))], 'no state dict'),
     'a plain number': (1, 'no state dict'),
     'nothing': ({}, 'no state dict'),
-    'a number among tensors': ({'a': tensor(FLOATS, (6,), (1,)), 'epoch': 3}, "'epoch' is not a tensor"),
+    'a number among tensors': ({'a': tensor(FLOATS, (6,), (1,)), 'epoch': 3}, "'epoch' is not a named tensor"),
     'a numbered tensor': ({1: tensor(FLOATS, (6,), (1,))}, 'no state dict'),
+    'a name that would move the cursor': ({'a\x1b[2J\n': tensor(FLOATS, (6,), (1,))}, "'a?[2J?' is not a named tensor"),
     'values that are not finite': ({'a': tensor(Storage([0, np.nan]), (2,), (1,))}, "'a' that are not finite"),
 }
 
