@@ -94,10 +94,11 @@ def _check(arrays, naming, top, backbone, path):
         'of another shape': [f'{name} {arrays[name].shape} for {wanted[name]}' for name in misshapen],
         'not floating point, not finite or a negative variance': unusable}
     if any(problems.values()):
+        matched = len(present) - len(misshapen) - len(unusable)
         lists = '; '.join(f"{len(names)} {problem}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
                           for problem, names in problems.items() if names)
-        raise WeightsError(f"'{path}' does not fit backbone {backbone.name} (compared with the names of {naming.kind}): "
-                           f'{len(present) - len(misshapen) - len(unusable)} parameters matched; {lists}')
+        raise WeightsError(f"'{path}' does not fit backbone {backbone.name}, compared with the names of "
+                           f'{naming.kind}: {matched} parameters matched; {lists}')
 
 
 def _usable(name, array):

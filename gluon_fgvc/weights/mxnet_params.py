@@ -108,5 +108,7 @@ def _name(cursor):
     try:
         name = bytes(cursor.take(cursor.numbers('Q'))).decode()
     except UnicodeDecodeError:
-        raise _Damaged('is damaged: a name is not text') from None
+        name = '\0'
+    if not name.isprintable() or len(name) > 300:
+        raise _Damaged('is damaged: a name is not text')
     return name[4:] if name.startswith(('arg:', 'aux:')) else name

@@ -18,7 +18,7 @@ from gluon_fgvc.errors import WeightsError
 
 _LEGACY_MAGIC = 0x1950a86a20f9469cfc6c
 _LEGACY_PROTOCOL = 1001
-_MAX_OPCODES = 2_000_000  # a state dict takes about 40 a tensor; each may allocate some 100 bytes
+_MAX_OPCODES = 500_000    # a state dict takes about 40 a tensor; each may allocate some 100 bytes
 _COPIES = 3               # tensors may share a storage, but copies of all may not exceed this times the file
 
 _STORAGES = {'torch.DoubleStorage': '<f8', 'torch.FloatStorage': '<f4', 'torch.HalfStorage': '<f2',
@@ -37,7 +37,7 @@ def load_torch(path):
     The legacy and the zip format are read. A state dict inside ``{'state_dict': …}`` (or ``model``,
     ``model_state_dict``) is unwrapped, and the prefix ``module.`` that DataParallel puts before every
     name is removed. bfloat16 becomes float32; other types are kept. Memory stays below four times the
-    size of the file.
+    size of the file (and at worst 60 MB for what describes the tensors).
 
     :raises WeightsError: if the file is missing, truncated, damaged, not a state dict, holds values that
         are not finite, or names a function other than those that build tensors.
@@ -52,7 +52,8 @@ def load_torch(path):
     except OSError as error:
         raise WeightsError(f"cannot read weights '{path}': {error.strerror or error}") from None
     except _Refused as error:
-        raise WeightsError(f"torch file '{path}': {error}") from None
+        reason = ''.join(letter if letter.isprintable() else '?' for letter in str(error))
+        raise WeightsError(f"torch file '{path}': {reason[:300]}") from None
 
 
 # --- the two containers ------------------------------------------------------------------------
@@ -291,7 +292,7 @@ def _run(stream, storages=None):
             elif name not in ('PROTO', 'FRAME'):
                 raise _Refused(f'uses the pickle instruction {name}, which state dicts do not need')
     except (ValueError, TypeError, KeyError, IndexError, UnicodeDecodeError, OverflowError) as error:
-        raise _Refused(f'is not a torch file, truncated or damaged ({error})'.replace('\n', ' ')) from None
+        raise _Refused(f'is not a torch file, truncated or damaged ({error})') from None
     raise _Refused('is not a torch file, truncated or damaged')
 
 
@@ -306,8 +307,8 @@ def _state_dict(content):
     if not isinstance(content, dict) or not content:
         raise _Refused('holds no state dict')
     for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, _Tensor):
-            raise _Refused(f"holds no state dict: '{name}' is not a tensor")
+        if not isinstance(name, str) or not name.isprintable() or not isinstance(value, _Tensor):
+            raise _Refused(f"holds no state dict: '{name}' is not a named tensor")
     if all(name.startswith('module.') for name in content):
         content = {name[len('module.'):]: tensor for name, tensor in content.items()}
     return content

