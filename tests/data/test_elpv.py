@@ -79,7 +79,7 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
         elpv.read(elpv.Options())
 
 
-@pytest.mark.parametrize('line', ['images/a.png 0.5 mono', 'images/a.png 1.0 amorphous', 'images/a.png 1.0', 'a x mono'])
+@pytest.mark.parametrize('line', ['a.png 0.5 mono', 'a.png 1.0 amorphous', 'a.png 1.0', 'a.png x mono'])
 def test_a_foreign_table_is_refused_with_its_line(tmp_path, monkeypatch, line):
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data' / 'labels.csv').write_text(f'images/cell0001.png  1.0  mono\n{line}\n')

@@ -87,12 +87,15 @@ def _check_repeats(rows):
 def _lines(path):
     """Return the lines of a text file; a byte order mark is left out."""
     try:
-        with open(os.path.expanduser(path), encoding='utf-8-sig', newline='') as stream:
-            return stream.read().splitlines()
+        with open(os.path.expanduser(path), encoding='utf-8-sig') as stream:
+            text = stream.read()
     except OSError as error:
         raise DataError(f"cannot read list '{path}': {error.strerror}") from None
     except UnicodeDecodeError:
-        raise DataError(f"list '{path}' is not a text file in UTF-8") from None
+        text = '\0'
+    if '\0' in text:
+        raise DataError(f"list '{path}' is not a text file in UTF-8")
+    return text.split('\n')
 
 
 def _read_class_list(path):
@@ -113,7 +116,11 @@ def _read_list(path, root):
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
-        place, cells = f'{path}, line {number}', _cells(line, path)
+        place = f'{path}, line {number}'
+        try:
+            cells = _cells(line, path)
+        except csv.Error as error:
+            raise DataError(f'{place}: not comma-separated values: {error}') from None
         if columns is None:
             columns = _header(cells)
             if columns:
