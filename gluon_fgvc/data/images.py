@@ -49,7 +49,10 @@ def _decode(data):
         _check_png(data)
     else:
         return _decode_other(data)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
     if image is None:
         raise _Broken('its contents are corrupt')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, image)

@@ -1,0 +1,55 @@
+"""Any folder of images: ``root/{train,val,test}/<class>/<image>``, or ``root/<class>/<image>`` without splits."""
+import os
+from dataclasses import dataclass
+from typing import Optional
+
+from gluon_fgvc.config import option
+from gluon_fgvc.data import folders
+from gluon_fgvc.data.base import Source
+from gluon_fgvc.data.splits import stratified_split
+from gluon_fgvc.errors import ConfigError, DataError
+
+SPLITS = ('train', 'val', 'test')
+LAYOUT = "'{root}/{{train,test}}/<class>/<image>' (val is optional) or '{root}/<class>/<image>'"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where the folders are, and how to split them if they are not."""
+
+    root: str = option(doc='folder with train, test and perhaps val, or with the class folders themselves')
+    test_share: Optional[float] = option(None, 'stratified share for the test split; needed, and allowed, only where '
+                                               'the folders are not split', above=0, below=1)
+    split_seed: int = option(0, 'seed of that split', minimum=0, maximum=2 ** 32 - 1)
+
+
+def read(options):
+    """Return the :class:`Source` under ``options.root``; classes are sorted by name.
+
+    :raises DataError: if a folder is missing, a class is empty or the splits differ in their classes.
+    :raises ConfigError: if ``test_share`` is missing or out of place.
+    """
+    root = os.path.expanduser(options.root)
+    if not os.path.isdir(root):
+        raise DataError(f"data.root '{options.root}' is not a folder; expected {LAYOUT.format(root=options.root)}")
+    splits = [name for name in SPLITS if name in folders.subfolders(root)]
+    if not splits:
+        return _split(root, options)
+    for name in ('train', 'test'):
+        if name not in splits:
+            raise DataError(f"data.root '{options.root}' has {', '.join(splits)} but no folder '{name}'; "
+                            f'expected {LAYOUT.format(root=options.root)}')
+    if options.test_share is not None:
+        raise ConfigError(f"data.test_share {options.test_share} has no use: '{options.root}' has a folder 'test'; "
+                          'remove the key')
+    classes, sets = folders.read_splits(root, splits)
+    return Source(classes, sets['train'], sets['test'], sets.get('val'))
+
+
+def _split(root, options):
+    if options.test_share is None:
+        raise ConfigError(f"data.root '{options.root}' has no folders train and test; set data.test_share, e.g. 0.25, "
+                          'to hold out a test split')
+    classes, images = folders.read_classes(root, 'all')
+    train, test = stratified_split(images.labels, options.test_share, options.split_seed)
+    return Source(classes, images.subset(train, 'train'), images.subset(test, 'test'))

@@ -1,0 +1,140 @@
+import io
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from gluon_fgvc.data import images, read_image
+from gluon_fgvc.errors import DataError
+
+
+def encode(array, form, mode=None, **options):
+    image = Image.fromarray(array)
+    stream = io.BytesIO()
+    (image.convert(mode) if mode else image).save(stream, form, **options)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def read(tmp_path):
+    def make(content, name='photo.jpg'):
+        (tmp_path / name).write_bytes(content)
+        return read_image(tmp_path / name)
+    return make
+
+
+@pytest.fixture
+def smooth(picture):
+    """(48,64,3) uint8 without the fine detail that JPEG would lose."""
+    return cv2.resize(picture(3, 4), (64, 48), interpolation=cv2.INTER_LINEAR)
+
+
+@pytest.mark.parametrize('form', ['PNG', 'BMP', 'TIFF'])
+def test_lossless_files_are_read_exactly_in_rgb_order(read, picture, form):
+    image = picture(7, 5)
+    result = read(encode(image, form))
+    assert result.dtype == np.uint8 and result.flags['C_CONTIGUOUS']
+    np.testing.assert_array_equal(result, image)
+
+
+@pytest.mark.parametrize('form, options', [('JPEG', {}), ('JPEG', {'progressive': True}), ('JPEG', {'mode': 'CMYK'}),
+                                           ('WEBP', {})])
+def test_lossy_files_are_read_closely(read, smooth, form, options):
+    assert np.abs(read(encode(smooth, form, quality=95, **options)).astype(int) - smooth).mean() < 4
+
+
+@pytest.mark.parametrize('form, mode', [('PNG', 'L'), ('JPEG', 'L'), ('PNG', '1'), ('PNG', 'LA'), ('BMP', 'L'),
+                                        ('GIF', 'L')])
+def test_gray_files_have_three_equal_channels(read, smooth, form, mode):
+    result = read(encode(smooth, form, mode))
+    assert result.shape == (48, 64, 3) and result.std() > 0
+    assert (result[..., 0] == result[..., 1]).all() and (result[..., 0] == result[..., 2]).all()
+
+
+def test_sixteen_bits_keep_the_upper_eight(read, picture):
+    image = picture().astype(np.uint16) << 8 | 200
+    np.testing.assert_array_equal(read(cv2.imencode('.png', image[..., ::-1])[1].tobytes()), image >> 8)
+
+
+def test_sixteen_bits_of_a_form_that_would_be_clipped_are_refused(read, picture):
+    with pytest.raises(DataError, match="TIFF with pixels of mode 'I;16' is not supported; convert it to PNG"):
+        read(cv2.imencode('.tif', picture()[..., 0].astype(np.uint16) << 8)[1].tobytes())
+
+
+@pytest.mark.parametrize('form', ['PNG', 'TIFF'])
+def test_transparency_is_dropped(read, picture, form):
+    image = np.dstack([picture(), picture(seed=1)[..., :1]])
+    np.testing.assert_array_equal(read(encode(image, form)), image[..., :3])
+
+
+@pytest.mark.parametrize('form', ['JPEG', 'WEBP'])
+def test_orientation_is_applied(read, smooth, form):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    turned = np.rot90(smooth, -1)
+    assert np.abs(read(encode(smooth, form, quality=95, exif=exif)).astype(int) - turned).mean() < 4
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(DataError, match=r"cannot read image '.*/none.jpg': No such file"):
+        read_image(tmp_path / 'none.jpg')
+    with pytest.raises(DataError, match='Is a directory'):
+        read_image(tmp_path)
+
+
+@pytest.mark.parametrize('content, reason', [(b'', 'it has 0 bytes'), (b'hello, I am text', 'it is not an image'),
+                                             (b'\x89PNG\r\n\x1a\n', 'it is truncated'),
+                                             (b'\xff\xd8\xff\xd9', 'it is truncated')])
+def test_what_is_no_image(read, content, reason):
+    with pytest.raises(DataError, match=f"cannot read image '.*photo.jpg': {reason}"):
+        read(content)
+
+
+@pytest.mark.parametrize('form', ['JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF'])
+@pytest.mark.parametrize('share', [0.1, 0.5, 0.9])
+def test_truncated_files(read, picture, form, share):
+    content = encode(picture(60, 80), form)
+    with pytest.raises(DataError, match='truncated|not an image'):
+        read(content[:int(share * len(content))])
+
+
+@pytest.mark.parametrize('options', [{}, {'progressive': True}, {'mode': 'L'}])
+def test_every_truncation_of_a_jpeg_is_noticed(read, smooth, options):
+    content = encode(smooth, 'JPEG', **options)
+    for length in range(len(content)):
+        with pytest.raises(DataError):
+            read(content[:length])
+
+
+def test_the_end_of_an_embedded_thumbnail_does_not_count(read, smooth):
+    content = encode(smooth, 'JPEG')
+    thumbnail = encode(smooth[:8, :8], 'JPEG')
+    segment = b'\xff\xe1' + (len(thumbnail) + 2).to_bytes(2, 'big') + thumbnail
+    with_thumbnail = content[:2] + segment + content[2:]
+    np.testing.assert_array_equal(read(with_thumbnail), read(content))
+    with pytest.raises(DataError, match='no end marker'):
+        read(with_thumbnail[:-300])
+
+
+def test_bytes_behind_the_end_do_no_harm(read, smooth):
+    for form in ('JPEG', 'PNG'):
+        content = encode(smooth, form)
+        np.testing.assert_array_equal(read(content + b'\0' * 99), read(content))
+
+
+def test_corrupt_png(read, picture):
+    content = bytearray(encode(picture(), 'PNG'))
+    content[len(content) // 2] ^= 0xff
+    with pytest.raises(DataError, match='corrupt'):
+        read(bytes(content))
+
+
+@pytest.mark.parametrize('form', ['JPEG', 'PNG', 'WEBP'])
+def test_too_many_pixels_are_refused_before_they_are_decoded(read, picture, monkeypatch, form):
+    content = encode(picture(20, 30), form)
+    monkeypatch.setattr(images, 'MAX_PIXELS', 600)
+    read(content)
+    monkeypatch.setattr(images, 'MAX_PIXELS', 599)
+    with pytest.raises(DataError, match='30 x 20 are more than 599 pixels'):
+        read(content)

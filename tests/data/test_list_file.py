@@ -1,0 +1,127 @@
+import os
+import string
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gluon_fgvc.data.datasets import list_file
+from gluon_fgvc.errors import DataError
+
+
+@pytest.fixture
+def read(tmp_path):
+    """read(train_text, test_text, val=…, classes=…, suffix='.txt') → Source of these lists."""
+    def make(train, test='t.jpg a\n', val=None, classes=None, suffix='.txt', **options):
+        for name, text in (('train', train), ('test', test), ('val', val), ('classes', classes)):
+            if text is not None:
+                (tmp_path / (name + suffix)).write_bytes(text if isinstance(text, bytes) else text.encode())
+                options['class_list' if name == 'classes' else f'{name}_list'] = str(tmp_path / (name + suffix))
+        return list_file.read(list_file.Options(**options))
+    return make
+
+
+def names(images, folder):
+    return [os.path.relpath(path, folder) for path in images.paths]
+
+
+def test_words(read, tmp_path):
+    source = read('x/1.jpg b\n\nmy photo.jpg   a\r\n', 't.jpg b')
+    assert source.classes == ('a', 'b') and source.val is None
+    assert names(source.train, tmp_path) == ['x/1.jpg', 'my photo.jpg'] and source.train.labels.tolist() == [1, 0]
+    assert source.test.labels.tolist() == [1]
+
+
+def test_comma_separated_with_quotes(read, tmp_path):
+    source = read('"a, b.jpg",big dog\nc.jpg,cat\n', 't.jpg,cat', suffix='.csv')
+    assert names(source.train, tmp_path) == ['a, b.jpg', 'c.jpg'] and source.classes == ('big dog', 'cat')
+
+
+def test_tabs(read, tmp_path):
+    source = read('a b.jpg\tbig dog\n', 't.jpg\tbig dog')
+    assert names(source.train, tmp_path) == ['a b.jpg'] and source.classes == ('big dog',)
+
+
+def test_header_orders_the_columns(read, tmp_path):
+    source = read('\ufeffid,Label,Filename\n7,b,1.jpg\n8,a,2.jpg\n', 'path,label\n3.jpg,a\n', suffix='.csv')
+    assert names(source.train, tmp_path) == ['1.jpg', '2.jpg'] and source.train.labels.tolist() == [1, 0]
+    assert names(source.test, tmp_path) == ['3.jpg']
+
+
+def test_whole_numbers_are_indices(read):
+    source = read('1.jpg 0\n2.jpg 2\n3.jpg 1\n4.jpg 02\n', 't.jpg 2\n')
+    assert source.classes == ('0', '1', '2') and source.train.labels.tolist() == [0, 2, 1, 2]
+
+
+def test_one_name_makes_all_labels_names(read):
+    assert read('1.jpg 0\n2.jpg 10\n3.jpg x\n4.jpg 9', 't.jpg 10').classes == ('0', '10', '9', 'x')
+
+
+def test_class_list_names_indices_or_orders_names(read):
+    source = read('1.jpg 1\n2.jpg 0', 't.jpg 1', classes='zebra\nant\n')
+    assert source.classes == ('zebra', 'ant') and source.train.labels.tolist() == [1, 0]
+    source = read('1.jpg ant\n2.jpg zebra', 't.jpg ant', classes='zebra\nant\n\n')
+    assert source.classes == ('zebra', 'ant') and source.train.labels.tolist() == [1, 0]
+
+
+def test_root_and_absolute_paths(read):
+    source = read('1.jpg a\n/abs/2.jpg a', root='/photos')
+    assert source.train.paths == ['/photos/1.jpg', '/abs/2.jpg']
+
+
+def test_validation_list(read):
+    assert read('1.jpg a\n', val='2.jpg a\n').val.name == 'val'
+
+
+@pytest.mark.parametrize('train, options, message', [
+    ('1.jpg a\n2.jpg\n', {}, r"train.txt, line 2: '2.jpg' has 1 columns, expected 2"),
+    ('1.jpg,a,b\n', {'suffix': '.csv'}, 'train.csv, line 1: .* 3 columns, expected 2'),
+    ('path,label,x\n1.jpg,a\n', {'suffix': '.csv'}, 'line 2: .* 2 columns, expected 3'),
+    ('1.jpg,\n', {'suffix': '.csv'}, 'line 1: .* lacks a path or a label'),
+    ('1.jpg a\n', {'test': '\n2.jpg b\n'}, "test.txt, line 2: label 'b' is none of the 1 classes"),
+    ('1.jpg 0\n', {'test': '2.jpg 1\n'}, r"test.txt, line 1: label '1' is not in 0..0"),
+    ('1.jpg 2\n', {'test': '2.jpg 1\n', 'classes': 'x\ny\n'}, r"train.txt, line 1: label '2' is not in 0..1"),
+    ('1.jpg a\n./1.jpg b\n', {}, r"line 2: .* has label 'b' here, 'a' before \(.*train.txt, line 1\)"),
+    ('1.jpg a\n', {'test': '1.jpg a\n'}, r"test.txt, line 1: .* is in split 'train' too \(.*train.txt, line 1\)"),
+    ('', {}, 'names no images'),
+    ('path label\n', {}, 'names no images'),
+    (b'\xff\xfea', {}, 'not a text file in UTF-8'),
+    (b'a\0.jpg b', {}, 'not a text file in UTF-8'),
+    ('1.jpg a', {'classes': 'a\na\n'}, "classes.txt, line 2: class name 'a' is given twice"),
+    ('1.jpg a', {'classes': 'a\n\nb\n'}, 'classes.txt, line 2: class name .* is empty'),
+    ('1.jpg a', {'classes': '\n'}, 'is empty'),
+])
+def test_errors_name_file_and_line(read, train, options, message):
+    with pytest.raises(DataError, match=message):
+        read(train, **options)
+
+
+def test_missing_list(tmp_path):
+    with pytest.raises(DataError, match=r"cannot read list '.*none.csv': No such file"):
+        list_file.read(list_file.Options(train_list=str(tmp_path / 'none.csv'), test_list='x'))
+
+
+NAME = st.text(string.ascii_letters + string.digits + ' _-"äß', min_size=1).map(str.strip).filter(bool)
+TABLE = st.dictionaries(NAME.map(lambda name: name + '.jpg'), NAME.map(lambda name: 'c' + name), min_size=1)
+
+
+@given(table=TABLE, style=st.sampled_from(['.csv', '.tsv']))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_what_is_written_is_read(read, tmp_path, table, style):
+    def quoted(cell):
+        return '"' + cell.replace('"', '""') + '"' if style == '.csv' else cell
+    text = ''.join(f"{quoted(path)}{',' if style == '.csv' else chr(9)}{quoted(label)}\n"
+                   for path, label in table.items())
+    test = quoted('held out/t.jpg') + (',' if style == '.csv' else '\t') + quoted(min(table.values()))
+    source = read(text, test, suffix=style)
+    assert dict(zip(names(source.train, tmp_path), [source.classes[i] for i in source.train.labels])) == table
+
+
+@given(st.binary(max_size=200))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_bytes_give_a_source_or_one_clear_error(read, junk):
+    for suffix in ('.txt', '.csv'):
+        try:
+            read(junk, junk, suffix=suffix)
+        except DataError as error:
+            assert '\n' not in str(error)

@@ -1,0 +1,199 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gluon_fgvc.config import TestView, TrainView
+from gluon_fgvc.data import TestTransform, TrainTransform
+from gluon_fgvc.data.transforms import resize
+from gluon_fgvc.errors import ConfigError, DataError
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def numbered(height, width):
+    """(H,W,3) uint8 whose value tells the pixel (up to 256 pixels)."""
+    return np.repeat(np.arange(height * width, dtype=np.uint8).reshape(height, width, 1), 3, axis=2)
+
+
+def first(image):
+    return image[..., 0].tolist()
+
+
+def test_resize_shorter_side_rounds_the_longer_down():
+    assert resize(numbered(3, 5), 6).shape == (6, 10, 3)
+    assert resize(numbered(7, 3), 2).shape == (4, 2, 3)  # 4.67
+
+
+def test_resize_exact_ignores_the_aspect():
+    assert resize(numbered(3, 5), (4, 2)).shape == (4, 2, 3)
+
+
+def test_resize_to_the_same_size_changes_nothing():
+    image = numbered(3, 5)
+    assert resize(image, 3) is image and resize(image, (3, 5)) is image
+
+
+def test_shrinking_averages_areas():
+    image = 4 * numbered(2, 4)  # 0 4 8 12 / 16 20 24 28
+    assert first(resize(image, (1, 2))) == [[10, 18]]
+    assert first(resize(np.full((4, 4, 3), 9, np.uint8), (2, 2))) == [[9, 9], [9, 9]]
+
+
+def test_enlarging_is_bilinear():
+    image = np.array([[0, 100]], np.uint8)[..., None].repeat(3, 2)
+    assert first(resize(image, (1, 4))) == [[0, 25, 75, 100]]
+
+
+def test_centre_crop_by_hand():
+    # rows 1-2 of 5 (room 3, half of it 1), columns 1-2 of 4
+    assert first(TestTransform(TestView(crop=2))(numbered(5, 4))) == [[5, 6], [9, 10]]
+
+
+def test_random_crop_reaches_every_place():
+    crop = TrainTransform(TrainView(crop=2))
+    seen = {first(crop(numbered(4, 4), rng(seed)))[0][0] for seed in range(200)}
+    assert seen == {0, 1, 2, 4, 5, 6, 8, 9, 10}
+
+
+def test_eight_symmetries_are_equally_likely():
+    image = numbered(3, 3)
+    turn = TrainTransform(TrainView(flip=True, flip_vertical=True, transpose=True))
+    results = [str(first(turn(image, rng(seed)))) for seed in range(800)]
+    expected = {str(first(np.rot90(variant, k))) for variant in (image, image[:, ::-1]) for k in range(4)}
+    counts = [results.count(result) for result in expected]
+    assert set(results) == expected and min(counts) > 60  # 100 each, sd 9.4
+
+
+@pytest.mark.parametrize('key, expected', [('flip', [[2, 1, 0], [5, 4, 3]]), ('flip_vertical', [[3, 4, 5], [0, 1, 2]]),
+                                           ('transpose', [[0, 3], [1, 4], [2, 5]])])
+def test_each_symmetry_alone(key, expected):
+    turn = TrainTransform(TrainView(**{key: True}))
+    results = [first(turn(numbered(2, 3), rng(seed))) for seed in range(40)]
+    assert expected in results and [[0, 1, 2], [3, 4, 5]] in results
+    assert all(result in (expected, [[0, 1, 2], [3, 4, 5]]) for result in results)
+
+
+VIEWS = st.fixed_dictionaries({}, optional={
+    'resize': st.one_of(st.integers(8, 40), st.tuples(st.integers(8, 40), st.integers(8, 40))),
+    'crop': st.integers(1, 8)})
+RANDOM = st.fixed_dictionaries({}, optional={
+    'flip': st.booleans(), 'flip_vertical': st.booleans(), 'rotation': st.floats(0, 180),
+    'color_jitter': st.floats(0, 0.9)})
+IMAGES = st.builds(lambda h, w, seed: rng(seed).integers(0, 256, (h, w, 3), dtype=np.uint8),
+                   st.integers(8, 50), st.integers(8, 50), st.integers(0, 99))
+
+
+@given(VIEWS, IMAGES)
+@settings(deadline=None)
+def test_train_equals_test_where_nothing_is_random(view, image):
+    train, test = TrainTransform(TrainView(**{**view, 'crop': None})), TestTransform(TestView(**{**view, 'crop': None}))
+    np.testing.assert_array_equal(train(image, None), test(image))
+    assert train.output_size == test.output_size
+
+
+@given(VIEWS, RANDOM, IMAGES, st.integers(0, 99))
+@settings(deadline=None)
+def test_size_type_determinism_and_untouched_input(view, randomness, image, seed):
+    transform, before = TrainTransform(TrainView(**view, **randomness)), image.copy()
+    result = transform(image, rng(seed))
+    assert result.dtype == np.uint8 and result.flags['C_CONTIGUOUS'] and result.shape[2] == 3
+    np.testing.assert_array_equal(result, transform(image, rng(seed)))
+    np.testing.assert_array_equal(image, before)
+    if transform.output_size:
+        assert result.shape[:2] == transform.output_size
+    assert transform.output_size == ((view['crop'], view['crop']) if 'crop' in view else
+                                     view.get('resize') if isinstance(view.get('resize'), tuple) else None)
+
+
+@given(IMAGES, st.integers(1, 40), st.integers(0, 99),
+       st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted),
+       st.tuples(st.floats(0.1, 9), st.floats(0.1, 9)).map(sorted))
+@settings(deadline=None)
+def test_random_resized_crop_has_its_size(image, side, seed, scale, ratio):
+    view = TrainView(random_resized_crop=side, scale=tuple(scale), ratio=tuple(ratio))
+    transform = TrainTransform(view)
+    assert transform.output_size == (side, side) and transform(image, rng(seed)).shape == (side, side, 3)
+
+
+def test_random_resized_crop_of_everything_is_a_resize():
+    image = rng().integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    view = TrainView(random_resized_crop=10, scale=(1, 1), ratio=(1, 1))
+    np.testing.assert_array_equal(TrainTransform(view)(image, rng()), resize(image, (10, 10)))
+
+
+def test_random_resized_crop_falls_back_to_the_centre():
+    # A square as large as the image's area never fits into 2 x 8: the centred 2 x 2 is left.
+    view = TrainView(random_resized_crop=2, scale=(1, 1), ratio=(1, 1))
+    assert first(TrainTransform(view)(numbered(2, 8), rng())) == [[3, 4], [11, 12]]
+
+
+def test_random_resized_crop_draws_areas_and_aspects_from_their_ranges():
+    marks = np.zeros((100, 100, 3), np.uint8)
+    marks[..., 0], marks[..., 1] = np.arange(100)[:, None], np.arange(100)  # each pixel tells row and column
+    view = TrainView(random_resized_crop=100, scale=(0.25, 0.5), ratio=(0.5, 2.0))
+    parts = [TrainTransform(view)(marks, rng(seed)) for seed in range(200)]
+    heights, widths = (np.array([int(p[..., c].max()) - int(p[..., c].min()) + 1 for p in parts]) for c in (0, 1))
+    areas, aspects = heights * widths / 1e4, widths / heights
+    assert areas.min() > 0.23 and areas.max() < 0.52 and areas.max() - areas.min() > 0.2
+    assert aspects.min() > 0.47 and aspects.max() < 2.1 and aspects.min() < 0.6 and aspects.max() > 1.7
+
+
+def test_rotation_by_hand():
+    image = np.zeros((5, 5, 3), np.uint8)
+    image[0, 2] = 200  # top centre
+
+    class Always:
+        def uniform(self, low, high):
+            return high
+    turned = TrainTransform(TrainView(rotation=90))(image, Always())
+    assert turned[2, 0, 0] == 200 and turned[..., 0].sum() == 200  # counter-clockwise to the left
+    half = TrainTransform(TrainView(rotation=180))(image, Always())
+    assert half[4, 2, 0] == 200 and half[..., 0].sum() == 200
+
+
+def test_rotation_reflects_at_the_border():
+    flat = np.full((9, 9, 3), 77, np.uint8)
+    assert (TrainTransform(TrainView(rotation=45))(flat, rng(3)) == 77).all()
+
+
+def test_jitter_by_hand():
+    image = np.array([[[100, 100, 100], [50, 50, 50]]], np.uint8)
+
+    class Fixed:
+        def __init__(self, *factors):
+            self.factors = np.array(factors)
+
+        def uniform(self, low, high, size):
+            assert (low, high, size) == (0.5, 1.5, 3)
+            return self.factors
+    jitter = TrainTransform(TrainView(color_jitter=0.5))
+    assert first(jitter(image, Fixed(1.5, 1, 1))) == [[150, 75]]
+    assert first(jitter(image, Fixed(1, 0.5, 1))) == [[88, 62]]      # mean 75: 87.5 and 62.5, halves to even
+    assert first(jitter(image, Fixed(1, 1, 0.5))) == [[100, 50]]     # gray has no saturation to lose
+    colour = np.array([[[200, 100, 0]]], np.uint8)                   # gray 0.299*200 + 0.587*100 = 118.5
+    assert jitter(colour, Fixed(1, 1, 0.5))[0, 0].tolist() == [159, 109, 59]
+    assert jitter(colour, Fixed(1.5, 1, 1))[0, 0].tolist() == [255, 150, 0]
+
+
+def test_small_image_names_sizes_and_key():
+    with pytest.raises(DataError, match=r'the image is 5 x 9 .* smaller than data.test.crop 6; set data.test.resize'):
+        TestTransform(TestView(crop=6))(numbered(5, 9))
+    with pytest.raises(DataError, match='smaller than data.train.crop 6'):
+        TrainTransform(TrainView(crop=6))(numbered(9, 5), rng())
+
+
+@pytest.mark.parametrize('view, message', [
+    (TrainView(random_resized_crop=8, resize=8), 'random_resized_crop 8 replaces resize 8'),
+    (TrainView(random_resized_crop=8, crop=8), 'random_resized_crop 8 replaces crop 8'),
+    (TrainView(random_resized_crop=8, scale=(1.0, 0.5)), r'data.train.scale: \[1.0, 0.5\] must not fall'),
+    (TrainView(random_resized_crop=8, ratio=(2.0, 0.5)), 'data.train.ratio'),
+    (TrainView(resize=8, crop=9), 'data.train.crop 9 is larger than data.train.resize 8'),
+    (TestView(resize=(8, 20), crop=9), r'data.test.crop 9 is larger than data.test.resize \[8, 20\]'),
+    (TrainView(resize=(8, 9), transpose=True), r'transpose needs square images, not \[8, 9\]'),
+])
+def test_contradictions(view, message):
+    with pytest.raises(ConfigError, match=message):
+        (TestTransform if isinstance(view, TestView) else TrainTransform)(view)
