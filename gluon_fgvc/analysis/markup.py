@@ -88,7 +88,8 @@ def write(path, text):
 STYLE = """
 :root { color-scheme: light dark;
   --ground: #fdfdfc; --card: #f4f5f5; --ink: #1b1f23; --soft: #596068; --line: #d9dcdf; --grid: #e7e9eb;
-  --one: #0b6aa8; --two: #b8500a; --band: #1b1f2316; --on-fill: #fff; --on-half: #0c1013; --track: #dfe3e6; --warn: #fdf1e6; }
+  --one: #0b6aa8; --two: #b8500a; --band: #1b1f2316; --on-fill: #fff; --on-half: #0c1013; --track: #dfe3e6;
+  --warn: #fdf1e6; }
 @media (prefers-color-scheme: dark) { :root {
   --ground: #14171a; --card: #1d2125; --ink: #e8eaec; --soft: #a2aab2; --line: #363c42; --grid: #2a2f34;
   --one: #62b5ec; --two: #f0994f; --band: #ffffff1a; --on-fill: #0c1013; --track: #343a40; --warn: #33261a; } }

@@ -6,10 +6,10 @@ each line carries its name, so colour is never the only cue.
 import math
 from typing import NamedTuple, Sequence
 
-import cv2
 import numpy as np
 
-from gluon_fgvc.analysis.markup import data_uri, tag
+from gluon_fgvc.analysis.markup import tag
+from gluon_fgvc.analysis.pictures import png_uri
 from gluon_fgvc.analysis.statistics import wilson
 
 WIDTH, HEIGHT = 360, 236
@@ -214,7 +214,8 @@ def confusion_cells(confusion, classes, summary):
                              text_anchor='middle'))
         else:
             x, y = left + middle + 3, top - 6
-            parts.append(tag('text', name, tag('title', classes[k]), x=x, y=y, transform=f'rotate(-45 {x:.1f} {y:.1f})'))
+            parts.append(tag('text', name, tag('title', classes[k]), x=x, y=y,
+                             transform=f'rotate(-45 {x:.1f} {y:.1f})'))
     for row in range(count):
         for column in range(count):
             parts.append(_cell(left + column * cell, top + row * cell, cell, int(confusion[row, column]),
@@ -264,13 +265,11 @@ def confusion_heat_map(confusion, summary, side=600):
         pad = -count % block
         right, wrong = (np.pad(m, ((0, pad), (0, pad))).reshape(
             (count + pad) // block, block, (count + pad) // block, block).max(axis=(1, 3)) for m in (right, wrong))
-    picture = np.zeros(right.shape + (4,), 'uint8')  # BGRA, as cv2 writes it
-    picture[..., :3] = np.where((right >= wrong)[..., None], (214, 136, 40), (30, 110, 225))
+    picture = np.zeros(right.shape + (4,), 'uint8')
+    picture[..., :3] = np.where((right >= wrong)[..., None], (40, 136, 214), (225, 110, 30))
     top = np.maximum(right, wrong)
     picture[..., 3] = np.where(top > 0, np.round(255 * (0.22 + 0.78 * top ** 0.6)), 0)
-    _, png = cv2.imencode('.png', picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    return tag('img', class_='heat', src=data_uri(png.tobytes(), 'image/png'), alt=summary,
-               width=side, height=side)
+    return tag('img', class_='heat', src=png_uri(picture), alt=summary, width=side, height=side)
 
 
 def reliability(bins, summary):

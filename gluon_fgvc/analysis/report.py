@@ -1,11 +1,10 @@
 """report.html: what a run learned, how sure that is, and where it errs, in one file that needs no network."""
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from gluon_fgvc.analysis import plots, run_files
-from gluon_fgvc.analysis.markup import STYLE, data_uri, join, page, tag, write
+from gluon_fgvc.analysis import pictures, plots, run_files
+from gluon_fgvc.analysis.markup import STYLE, page, tag, write
 from gluon_fgvc.analysis.plots import Band, Series, number, percent
 from gluon_fgvc.analysis.statistics import calibration, wilson
 
@@ -86,7 +85,8 @@ def _headline(evaluation):
             low, high = wilson(evaluation[key] * images, images)
             tiles.append(_tile(name, percent(evaluation[key]), f'95 % interval {_range(low, high)}'))
     if 'mean_class_accuracy' in evaluation:
-        tiles.append(_tile('Mean class accuracy', percent(evaluation['mean_class_accuracy']), 'every class counts alike'))
+        mean = percent(evaluation['mean_class_accuracy'])
+        tiles.append(_tile('Mean class accuracy', mean, 'every class counts alike'))
     skipped = evaluation.get('skipped', 0)
     tiles.append(_tile(f'{str(evaluation.get("split", "")).capitalize()} images', f'{images:,}',
                        f'{skipped:,} unreadable, not counted' if skipped else 'none skipped'))
@@ -118,7 +118,8 @@ def _protocol(run):
         value = chosen.get('value')
         shown = f" ({percent(value) if chosen.get('metric', '').startswith('top') else number(value)})" \
             if isinstance(value, (int, float)) else ''
-        choice = f"Epoch {epoch} was chosen by {SPLITS.get(split, split)} {_metric(chosen.get('metric', 'top1'))}{shown}."
+        metric = _metric(chosen.get('metric', 'top1'))
+        choice = f'Epoch {epoch} was chosen by {SPLITS.get(split, split)} {metric}{shown}.'
     tests = [e for e in run.evaluations if e.get('split') == 'test']
     warn = False
     if evaluated != 'test':
@@ -128,7 +129,7 @@ def _protocol(run):
         if not tests:
             meaning += ' The test split was not evaluated.'
     elif split == 'test':
-        meaning = 'The test split itself made the choice, so its figures are optimistic and compare with no honest ones.'
+        meaning = 'The test split itself made the choice, so its figures are optimistic.'
         warn = True
     else:
         meaning = 'The test split had no part in that choice.'
@@ -246,16 +247,18 @@ def _confusion(run):
     errors = int(wrong.sum())
     order = np.argsort(-wrong, axis=None, kind='stable')[:PAIRS]
     pairs = [(int(i) // len(names), int(i) % len(names)) for i in order if wrong.flat[i]]
-    summary = f'Confusion matrix of {len(names):,} classes: {errors:,} of {int(confusion.sum()):,} images off the diagonal'
+    images = int(confusion.sum())
+    summary = f'Confusion matrix of {len(names):,} classes: {errors:,} of {images:,} images off the diagonal'
     if len(names) <= LABELLED_CLASSES:
         picture, reading = plots.confusion_cells(confusion, names, summary), ''
     else:
         picture = plots.confusion_heat_map(confusion, summary)
         reading = 'Classes are in the order of the class list, labels downwards, predictions to the right. '
-    figure = tag('figure', tag('div', picture, class_='matrix'), tag(
+    figure = tag('figure', tag('div', picture, class_='matrix', tabindex=0, role='region',
+                               aria_label='Confusion matrix'), tag(
         'figcaption', reading + 'Shade: share of the label’s images. Blue is right, orange is wrong.'))
     table = _pair_table(pairs, names, confusion, errors) if len(names) > 2 and pairs else None
-    return _section('Confusion', tag('p', f'{errors:,} of {int(confusion.sum()):,} images were given a wrong class.'
+    return _section('Confusion', tag('p', f'{errors:,} of {images:,} images were given a wrong class.'
                                      if errors else 'Every image was given its right class.', class_='soft'),
                     tag('div', figure, table, class_='side-by-side' if table else None))
 
@@ -305,7 +308,8 @@ def _class_row(names, row, k):
     else:
         low, high = wilson(correct, images)
         middle = [tag('td', percent(correct / images), class_='number', data_value=f'{correct / images:.6f}'),
-                  tag('td', tag('div', plots.interval_bar(correct / images, low, high), _range(low, high), class_='interval'))]
+                  tag('td', tag('div', plots.interval_bar(correct / images, low, high), _range(low, high),
+                                class_='interval'))]
     return tag('tr', tag('th', names[k], class_='name', scope='row'),
                tag('td', f'{images:,}', class_='number', data_value=images),
                tag('td', f'{correct:,}', class_='number', data_value=correct), middle, tag('td', confused))
@@ -319,7 +323,8 @@ def _errors(run):
         return _section(title, _absent(run, 'predictions.csv'))
     wrong = [p for p in run.predictions if not p.correct]
     if not wrong:
-        return _section(title, tag('p', f'None of {len(run.predictions):,} images was given a wrong class.', class_='soft'))
+        none = f'None of {len(run.predictions):,} images was given a wrong class.'
+        return _section(title, tag('p', none, class_='soft'))
     wrong.sort(key=lambda p: (-p.probability, p.path))
     figures = [tag('figure', _thumbnail(p), tag(
         'figcaption', tag('div', tag('span', p.label_name, class_='name'), ' → ',
@@ -327,31 +332,19 @@ def _errors(run):
         tag('div', percent(p.probability, 0), ' ', tag('span', Path(p.path).name, class_='name', title=p.path))))
         for p in wrong[:WORST]]
     which = f'the {WORST}' if len(wrong) > WORST else 'all'
-    return _section(title, tag('p', f'Label → prediction with its probability; {which} of {len(wrong):,} errors that the '
-                               'network was surest of. Look here for wrong labels first.', class_='soft'),
-                    tag('div', figures, class_='thumbnails'))
+    note = (f'Label → prediction with its probability; {which} of {len(wrong):,} errors that the network was surest of. '
+            'Look here for wrong labels first.')
+    return _section(title, tag('p', note, class_='soft'), tag('div', figures, class_='thumbnails'))
 
 
 def _thumbnail(prediction):
-    image = _read(prediction.path)
+    image = pictures.read(prediction.path)
     if image is None:
         return tag('div', 'image cannot be read', class_='placeholder', role='img',
                    aria_label=f'{prediction.path}: image cannot be read')
-    scale = min(1.0, THUMBNAIL / max(image.shape[:2]))
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    _, jpeg = cv2.imencode('.jpg', cv2.resize(image, size, interpolation=cv2.INTER_AREA),
-                           [cv2.IMWRITE_JPEG_QUALITY, 82])
-    return tag('img', src=data_uri(jpeg.tobytes(), 'image/jpeg'), width=size[0], height=size[1], loading='lazy',
+    image = pictures.fit(image, min(THUMBNAIL, max(image.shape[:2])))
+    return tag('img', src=pictures.jpeg_uri(image, 82), width=image.shape[1], height=image.shape[0], loading='lazy',
                alt=f'{Path(prediction.path).name}: {prediction.label_name}, taken for {prediction.predicted_name}')
-
-
-def _read(path):
-    """Return the image as uint8 BGR, or None: a report outlives the images it was made from."""
-    try:
-        content = np.fromfile(path, 'uint8')
-        return cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    except (OSError, ValueError, cv2.error):
-        return None
 
 
 # --- the rest --------------------------------------------------------------------------------
@@ -366,8 +359,8 @@ def _calibration(run):
     low, high = wilson(accuracy * len(run.predictions), len(run.predictions))
     tendency = 'over-confident' if confidence > high else 'under-confident' if confidence < low else \
         'about as sure as it is right'
-    text = (f'The network is {tendency}: its mean confidence is {percent(confidence)}, its accuracy {percent(accuracy)}. '
-            f'Expected calibration error over ten bins: {percent(error)}.')
+    text = (f'The network is {tendency}: its mean confidence is {percent(confidence)}, its accuracy '
+            f'{percent(accuracy)}. Expected calibration error over ten bins: {percent(error)}.')
     figure = tag('figure', plots.reliability(bins, text), tag(
         'figcaption', 'Share of right predictions by confidence, with 95 % intervals; grey: how many images.'))
     return _section('Calibration', tag('p', text, class_='soft'), tag('div', figure, class_='charts'))
@@ -397,7 +390,8 @@ _STYLE = """
 .facts { display: flex; flex-wrap: wrap; gap: .2rem 1.6rem; margin: 0 0 1.6rem; font-size: .9rem; }
 .facts div { display: flex; gap: .4rem; min-width: 0; } .facts dt { color: var(--soft); }
 .facts dd { margin: 0; overflow-wrap: anywhere; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(142px, 1fr)); gap: 1rem 1.5rem; margin: 0 0 1.2rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(142px, 1fr)); gap: 1rem 1.5rem;
+  margin: 0 0 1.2rem; }
 .tile { border-top: 2px solid var(--ink); padding-top: .5rem; break-inside: avoid; }
 .tile .value { font-size: 1.9rem; line-height: 1.25; font-weight: 600; letter-spacing: -.02em;
   font-variant-numeric: tabular-nums; }
@@ -406,10 +400,11 @@ _STYLE = """
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(320px, 100%), 1fr)); gap: 1.5rem 1rem; }
 .charts figure { max-width: 420px; } .charts svg { width: 100%; }
 .side-by-side { display: flex; flex-wrap: wrap; gap: 1.5rem 3rem; align-items: flex-start; }
-.side-by-side > figure { flex: 0 1 auto; max-width: 600px; } .side-by-side > table { flex: 1 1 400px; }
-.matrix { overflow-x: auto; } .matrix svg { max-width: none; }
+.side-by-side > figure { flex: 0 1 auto; min-width: 0; } .side-by-side > table { flex: 1 1 400px; }
+.matrix { overflow-x: auto; } .matrix svg { max-width: none; } .matrix + figcaption { max-width: 480px; }
 figcaption { margin-top: .4rem; }
-.heat { width: min(100%, 600px); height: auto; image-rendering: pixelated; border: 1px solid var(--line); }
+.heat { display: block; width: min(100%, 480px); height: auto; image-rendering: pixelated;
+  border: 1px solid var(--line); }
 .scroll { overflow: auto; max-height: 36rem; border-bottom: 1px solid var(--line); }
 .scroll table { width: 100%; } .scroll thead th { position: sticky; top: 0; background: var(--ground); z-index: 1; }
 th button { all: unset; cursor: pointer; } th button:hover, th button:focus-visible { color: var(--one); }
@@ -423,7 +418,9 @@ th[aria-sort=ascending] button::after { content: ' ↑'; } th[aria-sort=descendi
 .placeholder { display: grid; place-items: center; text-align: center; color: var(--soft); font-size: .8rem;
   border: 1px dashed var(--line); }
 .thumbnails figcaption { font-size: .8rem; line-height: 1.35; } .verdict { color: var(--ink); }
-@media print { .scroll { max-height: none; overflow: visible; } .scroll thead th { position: static; } }
+@media (max-width: 500px) { table { font-size: .82rem; } th, td { padding-right: .5rem; }
+  table .name { min-width: 5.5rem; } .charts { justify-items: center; } }
+@media print { .scroll, .matrix { max-height: none; overflow: visible; } .scroll thead th { position: static; } }
 """
 
 _SORT = """
