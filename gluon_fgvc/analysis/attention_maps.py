@@ -6,11 +6,12 @@ import numpy as np
 from matplotlib import colormaps
 
 from gluon_fgvc.analysis import pictures
-from gluon_fgvc.analysis.markup import STYLE, page, tag, write
-from gluon_fgvc.analysis.plots import number, percent
+from gluon_fgvc.analysis.files import write_text
+from gluon_fgvc.analysis.markup import STYLE, page, tag
+from gluon_fgvc.analysis.plots import percent
 
 COLOUR_MAP = 'inferno'  # perceptually uniform, and in order of lightness for every kind of colour vision
-OPACITY = 0.55          # of the heat map over the gray photograph
+OPACITY = 0.5          # of the heat map over the gray photograph
 
 
 def normalise(values):
@@ -78,13 +79,13 @@ def write_page(rows, path, title='Attention maps'):
             'so colours compare places within one map only.')
     text = page(title, tag('h1', title), tag('p', note, class_='soft'), _scale(), tag('main', lines),
                 style=STYLE + _STYLE)
-    return write(path, text)
+    return write_text(path, text)
 
 
 def _caption(name, values):
     values = np.asarray(values)
     size = f'{values.shape[0]}×{values.shape[1]}'
-    return [tag('strong', name), f' {size}, {number(float(values.min()))} to {number(float(values.max()))}']
+    return [tag('strong', name), f' {size}, {values.min():.3g} to {values.max():.3g}']
 
 
 def _picture(image, caption, summary):

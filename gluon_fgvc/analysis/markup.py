@@ -2,7 +2,6 @@
 import base64
 import hashlib
 import html
-import os
 import re
 
 VOID = frozenset(('img', 'meta', 'br', 'hr', 'col', 'link'))
@@ -74,15 +73,6 @@ def page(title, *body, style, script=None):
             tag('style', Html(style))),
         tag('body', *body, tag('script', Html(script)) if script else None),
         lang='en')
-
-
-def write(path, text):
-    """Write ``text`` to ``path`` in one step: a reader sees the old file or the new one."""
-    temporary = f'{path}.tmp'
-    with open(temporary, 'w', encoding='utf-8') as stream:
-        stream.write(text)
-    os.replace(temporary, path)
-    return str(path)
 
 
 STYLE = """

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 
 from gluon_fgvc.analysis import pictures, plots, run_files
-from gluon_fgvc.analysis.markup import STYLE, page, tag, write
+from gluon_fgvc.analysis.files import write_text
+from gluon_fgvc.analysis.markup import STYLE, page, tag
 from gluon_fgvc.analysis.plots import Band, Series, number, percent
 from gluon_fgvc.analysis.statistics import calibration, wilson
 
@@ -32,7 +33,7 @@ def write_report(folder, out=None):
                 _head(run, title), tag('main', _curves(run), _confusion(run), _per_class(run), _errors(run),
                                        _calibration(run), _details(run)),
                 style=STYLE + _STYLE, script=_SORT)
-    return write(out, text)
+    return write_text(out, text)
 
 
 def _get(tree, *keys, default='unknown'):
@@ -332,8 +333,8 @@ def _errors(run):
         tag('div', percent(p.probability, 0), ' ', tag('span', Path(p.path).name, class_='name', title=p.path))))
         for p in wrong[:WORST]]
     which = f'the {WORST}' if len(wrong) > WORST else 'all'
-    note = (f'Label → prediction with its probability; {which} of {len(wrong):,} errors that the network was surest of. '
-            'Look here for wrong labels first.')
+    note = (f'Label → prediction with its probability; {which} of {len(wrong):,} errors that the network was '
+            'surest of. Look here for wrong labels first.')
     return _section(title, tag('p', note, class_='soft'), tag('div', figures, class_='thumbnails'))
 
 
