@@ -69,7 +69,7 @@ def _finite(series):
     return [(x, y) for x, y in zip(series.x, series.y) if y is not None and math.isfinite(y)]
 
 
-def line_chart(series, *, summary, form=number, bands=(), marked=None, limits=None, x_label='epoch, counted from 0'):
+def line_chart(series, *, summary, form=number, bands=(), marked=None, limits=None, x_label='epoch'):
     """Return an SVG of lines that are labelled at their ends.
 
     :param series: one or two :class:`Series`; those without a finite value are left out.

@@ -21,7 +21,8 @@ def write_report(folder, out=None):
     """Write the report of the run folder ``folder`` to ``out`` (default: report.html in it).
 
     Reads config.yaml, env.json, classes.json, metrics.jsonl, predictions.csv, evaluation.json and, where it
-    exists, evaluations.jsonl. A section whose file is absent or broken says so.
+    exists, test_evaluations.jsonl. A section whose file is absent or broken says so. Epochs are counted
+    from 1, as in the log.
 
     :returns: the path written.
     :raises CheckpointError: if ``folder`` is not a run folder.
@@ -110,18 +111,15 @@ def _protocol(run):
     """Say in words which split chose the epoch, and how often the test split was looked at."""
     if not run.evaluation:
         return None
-    chosen = run.evaluation.get('chosen_by') or {}
-    split, epoch = chosen.get('split'), chosen.get('epoch', 'unknown')
-    evaluated = run.evaluation.get('split', 'test')
+    chosen, evaluated = run_files.choice(run), run.evaluation.get('split', 'test')
+    split, epoch = chosen.split, 'unknown' if chosen.epoch is None else chosen.epoch + 1
     if split is None:
         choice = f'No split chose the epoch: the last one, epoch {epoch}, was kept.'
     else:
-        value = chosen.get('value')
-        shown = f" ({percent(value) if chosen.get('metric', '').startswith('top') else number(value)})" \
-            if isinstance(value, (int, float)) else ''
-        metric = _metric(chosen.get('metric', 'top1'))
-        choice = f'Epoch {epoch} was chosen by {SPLITS.get(split, split)} {metric}{shown}.'
-    tests = [e for e in run.evaluations if e.get('split') == 'test']
+        value = '' if chosen.value is None else \
+            f" ({percent(chosen.value) if chosen.metric.startswith('top') else number(chosen.value)})"
+        choice = f'Epoch {epoch} was chosen by {SPLITS.get(split, split)} {_metric(chosen.metric)}{value}.'
+    tests = run.test_evaluations
     warn = False
     if evaluated != 'test':
         meaning = (f'The figures above are of the {SPLITS.get(evaluated, evaluated)} split'
@@ -153,12 +151,11 @@ def _curves(run):
     if not run.epochs:
         reason = _absent(run, 'metrics.jsonl') or tag('p', 'No epoch has been finished yet.', class_='soft')
         return _section('Training', reason)
-    chosen = _get(run.evaluation, 'chosen_by', default={})
-    marked = None
-    if isinstance(chosen.get('epoch'), int):
-        marked = chosen['epoch'], f"{'chosen' if chosen.get('split') else 'kept'}: {chosen['epoch']}"
+    chosen, marked = run_files.choice(run), None
+    if run.evaluation and chosen.epoch is not None:
+        marked = chosen.epoch + 1, f"{'chosen' if chosen.split else 'kept'}: {chosen.epoch + 1}"
     bands = _phases(run.epochs)
-    x = [e['epoch'] for e in run.epochs]
+    x = [e['epoch'] + 1 for e in run.epochs]
 
     def pair(key):
         return [Series('training', x, [e.get(f'train_{key}') for e in run.epochs], 'two'),
@@ -196,15 +193,15 @@ def _phases(epochs):
     for e in epochs:
         name = str(e.get('phase', ''))
         if bands and bands[-1].name == name:
-            bands[-1] = bands[-1]._replace(end=e['epoch'] + 0.5)
+            bands[-1] = bands[-1]._replace(end=e['epoch'] + 1.5)
         else:
-            bands.append(Band(name, e['epoch'] - 0.5, e['epoch'] + 0.5))
+            bands.append(Band(name, e['epoch'] + 0.5, e['epoch'] + 1.5))
     return bands if len(bands) > 1 else []
 
 
 def _epoch_table(epochs):
-    columns = [('epoch', 'Epoch', str), ('phase', 'Phase', str), ('lr', 'Learning rate', number),
-               ('train_loss', 'Training loss', number), ('train_top1', 'Training top-1', percent),
+    columns = [('epoch', 'Epoch', lambda epoch: f'{epoch + 1:,}'), ('phase', 'Phase', str),
+               ('lr', 'Learning rate', number), ('train_loss', 'Training loss', number), ('train_top1', 'Training top-1', percent),
                ('val_loss', 'Validation loss', number), ('val_top1', 'Validation top-1', percent),
                ('val_top3', 'top-3', percent), ('val_top5', 'top-5', percent), ('seconds', 'Seconds', number)]
     columns = [c for c in columns if any(e.get(c[0]) is not None for e in epochs)]

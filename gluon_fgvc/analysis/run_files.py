@@ -20,6 +20,15 @@ WRITTEN_BY = {
 }
 
 
+class Choice(NamedTuple):
+    """What chose the epoch: the best ``metric`` on ``split``, or nothing (None: the last epoch was kept)."""
+
+    epoch: Optional[int]  # counted from 0
+    split: Optional[str]
+    metric: Optional[str] = None
+    value: Optional[float] = None
+
+
 class Prediction(NamedTuple):
     """One line of predictions.csv that has a label."""
 
@@ -44,15 +53,14 @@ class RunFiles:
     epochs: Optional[List[dict]] = None             # 'epoch' records of metrics.jsonl, in order, one an epoch
     predictions: Optional[List[Prediction]] = None
     evaluation: Optional[dict] = None
-    evaluations: List[dict] = field(default_factory=list)  # every recorded evaluation, oldest first
+    test_evaluations: List[dict] = field(default_factory=list)  # every one on record, oldest first
     missing: Dict[str, str] = field(default_factory=dict)  # file name → one sentence
 
 
 def read(folder):
     """Read the run folder ``folder``.
 
-    evaluations.jsonl, one evaluation.json a line, is the history of evaluations; without it
-    ``evaluations`` holds evaluation.json alone.
+    ``evaluation`` and ``predictions`` are those of the test split, or else of the validation split.
 
     :raises CheckpointError: if it is not a folder, or has none of a run's files.
     """
@@ -61,9 +69,12 @@ def read(folder):
         raise CheckpointError(f"'{folder}' is not a folder; give the run folder that tools/train.py printed")
     run = RunFiles(folder)
 
+    untested = not (folder / 'evaluation.json').exists() and (folder / 'evaluation_val.json').exists()
+
     def get(name, parse):
+        actual = name.replace('.', '_val.') if untested and name in ('predictions.csv', 'evaluation.json') else name
         try:
-            return parse((folder / name).read_text(encoding='utf-8', errors='surrogateescape'))
+            return parse((folder / actual).read_text(encoding='utf-8', errors='surrogateescape'))
         except FileNotFoundError:
             run.missing[name] = f'{name} is missing: {WRITTEN_BY[name]}.'
         except OSError as error:
@@ -81,10 +92,10 @@ def read(folder):
     run.evaluation = get('evaluation.json', _evaluation)
     if len(run.missing) == len(WRITTEN_BY):
         raise CheckpointError(f"'{folder}' is not a run folder: it has no readable {', '.join(WRITTEN_BY)}")
-    try:
-        run.evaluations = _json_lines((folder / 'evaluations.jsonl').read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        run.evaluations = [run.evaluation] if run.evaluation else []
+    if (folder / 'test_evaluations.jsonl').exists():
+        run.test_evaluations = _json_lines((folder / 'test_evaluations.jsonl').read_text(encoding='utf-8'))
+    elif run.evaluation and run.evaluation.get('split') == 'test':
+        run.test_evaluations = [run.evaluation]
     return run
 
 
@@ -131,3 +142,21 @@ def _predictions(text):
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f'line {reader.line_num}: {error}') from None
     return rows
+
+
+def choice(run):
+    """Return the :class:`Choice` of a run: as its evaluation says, else by the rule of training.
+
+    That rule is the best validation top-1, then the lowest validation loss, then the first such epoch.
+    """
+    chosen = (run.evaluation or {}).get('chosen_by')
+    if isinstance(chosen, dict) and isinstance(chosen.get('epoch'), int):
+        if not chosen.get('split'):
+            return Choice(chosen['epoch'], None)
+        metric = chosen.get('metric', 'top1')
+        return Choice(chosen['epoch'], chosen['split'], metric, chosen.get('value', chosen.get(metric)))
+    judged = [e for e in run.epochs or () if e.get('val_top1') is not None]
+    if not judged:
+        return Choice(run.epochs[-1]['epoch'] if run.epochs else None, None)
+    best = max(judged, key=lambda e: (e['val_top1'], -e.get('val_loss', 0), -e['epoch']))
+    return Choice(best['epoch'], 'val', 'top1', best['val_top1'])

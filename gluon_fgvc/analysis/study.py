@@ -19,7 +19,7 @@ from gluon_fgvc.analysis.statistics import mean_and_sd
 from gluon_fgvc.errors import CheckpointError, ConfigError
 
 METRICS = ('top1', 'top3', 'top5', 'mean_class_accuracy', 'loss')
-MACHINE = ('cpu', 'cores', 'threads', 'gpus', 'memory', 'platform', 'python', 'versions')  # of env.json, nothing personal
+MACHINE = ('cpu', 'cores', 'omp_num_threads', 'gpus', 'python', 'mxnet', 'numpy', 'gluon_fgvc')  # kept of env.json
 RECORD = 'study.json'  # what the study knows about a run, in the run's folder
 
 
@@ -126,11 +126,12 @@ def describe(runs, evaluate):
 def command_of(run, train, evaluate):
     """Return the command line of one run, to be appended to the command ``train`` (list of words).
 
-    It resumes where the folder has a checkpoint.
+    It resumes what the folder has.
     """
-    words = [*train, '--cfg', str(run.config), '--seed', str(run.seed), '--work-dir', str(run.folder)]
-    if (run.folder / 'checkpoints' / 'last.json').exists():
-        words.append('--resume')
+    words = [*train, '--cfg', str(run.config)]
+    if (run.folder / 'config.yaml').exists():
+        words.append('--resume')  # before another option: it would take an override for its value
+    words += ['--work-dir', str(run.folder), '--seed', str(run.seed)]
     if not evaluate:
         words.append('--no-test')
     fold = () if run.fold is None else (f'data.fold={run.fold}',)
@@ -179,8 +180,7 @@ def collect(name, runs, command, results):
     :raises ConfigError: if the file has a configuration of the same name but other content.
     """
     path = Path(results) / f'{name}.json'
-    old = load(path) if path.exists() else {'name': name, 'commands': [], 'configs': [], 'evaluations': []}
-    check_same(old, runs, path)
+    old = check_results(name, runs, results)
     configs = {c['config']: c for c in old['configs']}
     evaluations = {json.dumps(e, sort_keys=True): e for e in old['evaluations']}
     for run in runs:
@@ -192,11 +192,10 @@ def collect(name, runs, command, results):
             'resolved': _resolved(files), 'runs': []})
         entry['runs'] = [r for r in entry['runs'] if (r['seed'], r['fold']) != (run.seed, run.fold)]
         entry['runs'].append(_measured(run, files))
-        for evaluation in files.evaluations:
-            if evaluation.get('split') == 'test':
-                kept = {'config': run.config.as_posix(), 'seed': run.seed, 'fold': run.fold,
-                        **{key: evaluation.get(key) for key in ('evaluated_at', 'checkpoint', 'images', 'top1')}}
-                evaluations[json.dumps(kept, sort_keys=True)] = kept
+        for evaluation in files.test_evaluations:
+            kept = {'config': run.config.as_posix(), 'seed': run.seed, 'fold': run.fold,
+                    **{key: evaluation.get(key) for key in ('evaluated_at', 'checkpoint', 'images', 'top1')}}
+            evaluations[json.dumps(kept, sort_keys=True)] = kept
     for entry in configs.values():
         entry['runs'].sort(key=lambda r: (r['seed'], -1 if r['fold'] is None else r['fold']))
         entry['summary'] = {split: _summary([r[split] for r in entry['runs'] if r[split]]) for split in ('test', 'val')}
@@ -206,6 +205,21 @@ def collect(name, runs, command, results):
                 str(e['evaluated_at']), e['config'], e['seed'], str(e['fold'])))}
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_text(path, json.dumps(tree, indent=1, ensure_ascii=False) + '\n')
+
+
+def check_results(name, runs, results):
+    """Return the results file of a study as a tree, an empty one if there is none.
+
+    :raises ConfigError: if it has a configuration of ``runs`` with other content or overrides.
+    """
+    path = Path(results) / f'{name}.json'
+    tree = load(path) if path.exists() else {'name': name, 'commands': [], 'configs': [], 'evaluations': []}
+    ours = {run.config.as_posix(): (run.sha256, list(run.overrides)) for run in runs}
+    for entry in tree['configs']:
+        if ours.get(entry['config'], (entry['sha256'], entry['overrides'])) != (entry['sha256'], entry['overrides']):
+            raise ConfigError(f"'{entry['config']}' or its overrides changed since '{path}' was written: "
+                              'choose another --name, so that results are not mixed')
+    return tree
 
 
 def load(path):
@@ -219,16 +233,6 @@ def load(path):
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"'{path}' is not a results file of tools/study.py: {error!r}") from None
     return tree
-
-
-def check_same(tree, runs, path):
-    """Raise ConfigError if results ``tree`` and ``runs`` disagree about a configuration."""
-    for entry in tree['configs']:
-        for run in runs:
-            if run.config.as_posix() == entry['config'] and \
-                    (run.sha256, list(run.overrides)) != (entry['sha256'], entry['overrides']):
-                raise ConfigError(f"'{entry['config']}' or its overrides changed since '{path}' was written: "
-                                  'choose another --name, so that results are not mixed')
 
 
 def _trained(folder):
@@ -250,22 +254,13 @@ def _resolved(files):
 def _measured(run, files):
     epochs, evaluation = files.epochs or [], files.evaluation or {}
     tested = evaluation if evaluation.get('split') == 'test' else None
-    chosen = evaluation.get('chosen_by') or _choice(epochs)
-    at_choice = next((e for e in epochs if e['epoch'] == chosen['epoch']), {})
+    chosen = run_files.choice(files)
+    at_choice = next((e for e in epochs if e['epoch'] == chosen.epoch), {})
     val = {metric: at_choice[f'val_{metric}'] for metric in METRICS if at_choice.get(f'val_{metric}') is not None}
-    return {'seed': run.seed, 'fold': run.fold, 'epochs': len(epochs), 'chosen_by': chosen,
+    return {'seed': run.seed, 'fold': run.fold, 'epochs': len(epochs), 'chosen_by': chosen._asdict(),
             'test': tested and {key: tested[key] for key in ('images', 'skipped', *METRICS) if key in tested},
             'val': val or None, 'seconds': round(sum(e.get('seconds', 0) for e in epochs), 1),
             'machine': {key: files.env[key] for key in MACHINE if key in files.env} if files.env else None}
-
-
-def _choice(epochs):
-    """What chose the epoch of a run that was never evaluated: best validation top-1, first if equal."""
-    judged = [e for e in epochs if e.get('val_top1') is not None]
-    if not judged:
-        return {'split': None, 'epoch': epochs[-1]['epoch'] if epochs else None}
-    best = max(judged, key=lambda e: (e['val_top1'], -e['epoch']))
-    return {'split': 'val', 'metric': 'top1', 'epoch': best['epoch'], 'value': best['val_top1']}
 
 
 def _summary(measured):
@@ -301,8 +296,8 @@ therefore optimistic. Every evaluation of a test split is listed. The JSON files
 
 def _study(tree):
     parts = [f"## {tree['name']}\n", _summary_table(tree), '### Runs\n', _run_table(tree)]
-    evaluations = [[e['config'], e['seed'], _or_dash(e['fold']), str(e['evaluated_at'] or 'unknown')[:19].replace('T', ' '),
-                    _or_dash(e['checkpoint']), _percent(e['top1'])] for e in tree['evaluations']]
+    evaluations = [[e['config'], e['seed'], _or_dash(e['fold']), _when(e['evaluated_at']), _or_dash(e['checkpoint']),
+                    _percent(e['top1'])] for e in tree['evaluations']]
     parts.append(f'### Evaluations of the test split: {len(evaluations)}\n')
     if evaluations:
         parts.append(_table(('Config', 'Seed', 'Fold', 'When', 'Checkpoint', 'Top-1'), evaluations))
@@ -332,12 +327,12 @@ def _run_table(tree):
     for entry in tree['configs']:
         for run in entry['runs']:
             chosen = run['chosen_by']
-            by = 'last epoch' if chosen.get('split') is None else f"{chosen['split']} {chosen.get('metric', 'top1')}"
-            rows.append([entry['config'], run['seed'], _or_dash(run['fold']), f"{chosen['epoch']} of {run['epochs']}", by,
-                         _percent((run['val'] or {}).get('top1')), _percent((run['test'] or {}).get('top1')),
+            by = 'being last' if chosen['split'] is None else f"{chosen['split']} {chosen['metric']}"
+            epoch = '–' if chosen['epoch'] is None else f"{chosen['epoch'] + 1} of {run['epochs']}"
+            val, test = ((run[split] or {}).get('top1') for split in ('val', 'test'))
+            rows.append([entry['config'], run['seed'], _or_dash(run['fold']), epoch, by, _percent(val), _percent(test),
                          _minutes([run['seconds']])])
-    return _table(('Config', 'Seed', 'Fold', 'Epoch (from 0)', 'Chosen by', 'Validation top-1', 'Test top-1', 'Minutes'),
-                  rows)
+    return _table(('Config', 'Seed', 'Fold', 'Epoch', 'Chosen by', 'Validation top-1', 'Test top-1', 'Minutes'), rows)
 
 
 def _table(head, rows):
@@ -347,6 +342,10 @@ def _table(head, rows):
 
 def _or_dash(value):
     return '–' if value is None else value
+
+
+def _when(stamp):
+    return '–' if stamp is None else stamp[:19].replace('T', ' ')
 
 
 def _percent(share):
@@ -376,12 +375,5 @@ def _machines(tree):
 
 
 def _words(machine):
-    parts = []
-    for key, value in machine.items():
-        if isinstance(value, dict):
-            parts += [f'{name} {version}' for name, version in value.items()]
-        elif isinstance(value, list):
-            parts += [f'{key}: {", ".join(map(str, value))}'] if value else []
-        elif value is not None:
-            parts.append(str(value) if key in ('cpu', 'platform') else f'{key} {value}')
-    return ', '.join(parts)
+    names = {'cpu': '', 'omp_num_threads': 'OMP_NUM_THREADS='}
+    return ', '.join(f"{names.get(key, key + ' ')}{value}" for key, value in machine.items() if value)

@@ -24,7 +24,8 @@ train:
 run: {{seed: {seed}, work_dir: work_dirs}}
 """
 
-ENV = {'python': '3.11.2', 'cpu': 'AMD EPYC', 'cores': 2, 'versions': {'mxnet': '1.9.1', 'numpy': '1.23.5'}}
+ENV = {'gluon_fgvc': '0.1.0', 'python': '3.11.2', 'mxnet': '1.9.1', 'numpy': '1.23.5', 'system': 'Linux', 'cpu': 'AMD EPYC',
+       'cores': 2, 'omp_num_threads': '2', 'gpus': 0}
 
 
 def write_run(folder, classes=('functional', 'defective'), images=656, epochs=9, accuracy=0.88, paths=None, seed=0,
@@ -78,8 +79,8 @@ def write_run(folder, classes=('functional', 'defective'), images=656, epochs=9,
         'per_class': [{'name': name, 'images': int(n), 'correct': int(r), 'accuracy': float(r / n) if n else None}
                       for name, n, r in zip(classes, totals, right)],
         'confusion': confusion.tolist(), 'checkpoint': 'best', 'evaluated_at': '2026-11-21T09:30:00+00:00',
-        'chosen_by': {'split': chosen, 'metric': 'top1', 'epoch': best['epoch'], 'value': best['val_top1']}
-        if chosen else {'split': None, 'epoch': epochs - 1}}
+        'chosen_by': {'epoch': best['epoch'], 'split': chosen, 'top1': best['val_top1'], 'loss': best['val_loss']}
+        if chosen else {'epoch': epochs - 1, 'split': None}}
     for k in (3, 5):
         if count > k:
             evaluation[f'top{k}'] = 1 - (1 - evaluation['top1']) / k
