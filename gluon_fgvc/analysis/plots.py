@@ -57,7 +57,9 @@ def number(value):
 
 def ticks(low, high, count=4):
     """Return about ``count`` round numbers that cover [low, high]; the first and last may lie outside it."""
-    span = (high - low) or abs(high) or 1.0
+    size, span = max(abs(low), abs(high)), high - low
+    if span <= 1e-9 * size or size < 1e-290:  # all but one value
+        span = size if size >= 1e-290 else 1.0
     raw = span / count
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= raw * 0.999)
@@ -65,7 +67,8 @@ def ticks(low, high, count=4):
     return [k * step for k in range(first, max(last, first + 1) + 1)]
 
 
-def _finite(series):
+def finite(series):
+    """Return the points (x, y) of a :class:`Series` that can be drawn."""
     return [(x, y) for x, y in zip(series.x, series.y) if y is not None and math.isfinite(y)]
 
 
@@ -80,11 +83,11 @@ def line_chart(series, *, summary, form=number, bands=(), marked=None, limits=No
     :param limits: (low, high) that the y axis never leaves, e.g. (0, 1) for shares.
     :returns: markup, or None if nothing is finite.
     """
-    series = [s for s in series if _finite(s)]
+    series = [s for s in series if finite(s)]
     if not series:
         return None
-    xs = [x for s in series for x, _ in _finite(s)]
-    ys = [y for s in series for _, y in _finite(s)]
+    xs = [x for s in series for x, _ in finite(s)]
+    ys = [y for s in series for _, y in finite(s)]
     low, high = min(ys), max(ys)
     if 0 < low < 0.4 * high:
         low = 0.0
@@ -113,10 +116,10 @@ def line_chart(series, *, summary, form=number, bands=(), marked=None, limits=No
         parts.append(_mark(at(marked[0]), marked[1], over_band=bool(bands)))
     for s in series:
         parts.append(_line(s, at, over, form, marked and marked[0]))
-    for s, y in zip(series, _spread([over(_finite(s)[-1][1]) for s in series])):
-        x = at(_finite(s)[-1][0]) + 9
+    for s, y in zip(series, _spread([over(finite(s)[-1][1]) for s in series])):
+        x = at(finite(s)[-1][0]) + 9
         parts += [tag('text', s.name, x=x, y=y, style=f'fill:var(--{s.colour});font-weight:600'),
-                  tag('text', form(_finite(s)[-1][1]), x=x, y=y + 14)]
+                  tag('text', form(finite(s)[-1][1]), x=x, y=y + 14)]
     return tag('svg', parts, viewBox=f'0 0 {WIDTH} {HEIGHT}', width=WIDTH, height=HEIGHT,
                role='img', aria_label=summary)
 
@@ -153,7 +156,7 @@ def _line(series, at, over, form, marked):
     parts = [tag('polyline', points=' '.join(f'{at(x):.1f},{over(y):.1f}' for x, y in run), fill='none', stroke=colour,
                  stroke_width=2, stroke_linejoin='round', stroke_linecap='round')
              for run in runs + [run] if len(run) > 1]
-    points = _finite(series)
+    points = finite(series)
     for x, y in points:
         if x == marked or len(points) == 1 or x == points[-1][0]:
             parts.append(tag('circle', cx=at(x), cy=over(y), r=4.5 if x == marked else 3.0, fill=colour,

@@ -182,8 +182,8 @@ def _percent0(share):
 
 
 def _spoken(name, series, form):
-    ends = [f'{s.name} {form(s.y[0])} to {form(s.y[-1])}'.strip() for s in series
-            if s.y and None not in (s.y[0], s.y[-1])]
+    ends = [f'{s.name} {form(points[0][1])} to {form(points[-1][1])}'.strip()
+            for s, points in ((s, plots.finite(s)) for s in series) if points]
     return f'{name} by epoch: ' + '; '.join(ends)
 
 
@@ -201,9 +201,10 @@ def _phases(epochs):
 
 def _epoch_table(epochs):
     columns = [('epoch', 'Epoch', lambda epoch: f'{epoch + 1:,}'), ('phase', 'Phase', str),
-               ('lr', 'Learning rate', number), ('train_loss', 'Training loss', number), ('train_top1', 'Training top-1', percent),
-               ('val_loss', 'Validation loss', number), ('val_top1', 'Validation top-1', percent),
-               ('val_top3', 'top-3', percent), ('val_top5', 'top-5', percent), ('seconds', 'Seconds', number)]
+               ('lr', 'Learning rate', number), ('train_loss', 'Training loss', number),
+               ('train_top1', 'Training top-1', percent), ('val_loss', 'Validation loss', number),
+               ('val_top1', 'Validation top-1', percent), ('val_top3', 'top-3', percent),
+               ('val_top5', 'top-5', percent), ('seconds', 'Seconds', number)]
     columns = [c for c in columns if any(e.get(c[0]) is not None for e in epochs)]
     rows = [tag('tr', [tag('td', form(e[key]) if e.get(key) is not None else '–',
                            class_=None if key == 'phase' else 'number') for key, _, form in columns]) for e in epochs]

@@ -24,8 +24,8 @@ train:
 run: {{seed: {seed}, work_dir: work_dirs}}
 """
 
-ENV = {'gluon_fgvc': '0.1.0', 'python': '3.11.2', 'mxnet': '1.9.1', 'numpy': '1.23.5', 'system': 'Linux', 'cpu': 'AMD EPYC',
-       'cores': 2, 'omp_num_threads': '2', 'gpus': 0}
+ENV = {'gluon_fgvc': '0.1.0', 'python': '3.11.2', 'mxnet': '1.9.1', 'numpy': '1.23.5', 'system': 'Linux',
+       'cpu': 'AMD EPYC', 'cores': 2, 'omp_num_threads': '2', 'gpus': 0}
 
 
 def write_run(folder, classes=('functional', 'defective'), images=656, epochs=9, accuracy=0.88, paths=None, seed=0,

@@ -13,13 +13,15 @@ def test_sheet_shows_images_frames_and_placeholders(tmp_path, name, kind):
     red = np.zeros((20, 40, 3), 'uint8')
     red[..., 0] = 255
     cv2.imwrite(str(tmp_path / 'grün.png'), red[..., ::-1])
-    items = [Item(str(tmp_path / 'grün.png'), ['right'], True), Item('none.png', ['wrong'], False), Item('', ['?'], None, red)]
+    items = [Item(str(tmp_path / 'grün.png'), ['right'], True), Item('none.png', ['wrong'], False),
+             Item('', ['?'], None, red)]
     with Image.open(contact_sheet.contact_sheet(items, tmp_path / name, columns=2, side=100)) as sheet:
         assert sheet.format == kind
         pixels = np.asarray(sheet.convert('RGB')).astype(int)
     gap, cell = 14, 108
     below = 2 * gap + cell + 6 + 17
-    for x, y, frame, middle in ((gap, gap, contact_sheet.RIGHT, (255, 0, 0)), (2 * gap + cell, gap, contact_sheet.WRONG, None),
+    for x, y, frame, middle in ((gap, gap, contact_sheet.RIGHT, (255, 0, 0)),
+                                (2 * gap + cell, gap, contact_sheet.WRONG, None),
                                 (gap, below, contact_sheet.NEUTRAL, (255, 0, 0))):
         assert np.abs(pixels[y + cell // 2, x + 1] - frame).max() < 30
         if middle:

@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import html.parser
 import json
 import os
@@ -94,7 +96,10 @@ def test_nothing_is_requested(tmp_path, images):
         for key in ('src', 'href', 'action', 'data', 'srcset'):
             assert attrs.get(key, 'data:').startswith('data:')
     assert not re.search(r'url\(|@import', page.source)
-    assert "default-src 'none'" in page.source and page.count('script') == 1
+    policy = next(a['content'] for t, a in page.elements if a.get('http-equiv') == 'Content-Security-Policy')
+    script = re.search('<script>(.*)</script>', page.source, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
 
 
 @pytest.mark.parametrize('split, chosen, says', [
@@ -138,7 +143,8 @@ def test_names_are_escaped_everywhere(tmp_path):
 
 
 def test_binary_and_undecodable_names(tmp_path):
-    folder = write_run(tmp_path, classes=('a\x00b\x1b', 'gr\u00fcn \U0001f426'), paths=['x\udcff.png'] * 20, accuracy=0.5)
+    folder = write_run(tmp_path, classes=('a\x00b\x1b', 'gr\u00fcn \U0001f426'), paths=['x\udcff.png'] * 20,
+                       accuracy=0.5)
     text = report(folder).text
     assert 'grün 🐦' in text and 'a\ufffdb\ufffd' in text and 'x\ufffd.png' in text
 
@@ -231,7 +237,8 @@ def test_most_confused_pairs_and_neighbours(tmp_path):
     page = report(folder)
     assert 'Most confused pairs: 5 of the 5 errors' in page.section('Confusion')
     assert re.search(r'a b 4 40 % b c 1 10 %', page.section('Confusion'))
-    assert re.search(r'a 10 6 60.0 % 31.3–83.2 % b \(4\) b 10 9 90.0 % .* c \(1\) c 0 0 – no images', page.section('Classes'))
+    assert re.search(r'a 10 6 60.0 % 31.3–83.2 % b \(4\) b 10 9 90.0 % .* c \(1\) c 0 0 – no images',
+                     page.section('Classes'))
 
 
 def test_report_is_deterministic_and_replaces_in_one_step(tmp_path):
@@ -267,7 +274,7 @@ def test_heat_map_keeps_the_largest_share_below_a_pixel():
     confusion = np.eye(10, dtype=int)
     confusion[0, 9] = 3
     image = plots.confusion_heat_map(confusion, 's', side=5)
-    png = np.frombuffer(__import__('base64').b64decode(re.search('base64,([^"]+)', image)[1]), 'uint8')
+    png = np.frombuffer(base64.b64decode(re.search('base64,([^"]+)', image)[1]), 'uint8')
     picture = cv2.imdecode(png, cv2.IMREAD_UNCHANGED)
     assert picture.shape == (5, 5, 4)
     opaque = picture[..., 3] > 0
