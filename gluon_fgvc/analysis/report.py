@@ -57,7 +57,7 @@ def _absent(run, *names):
 
 def _head(run, title):
     data = run.config.get('data') if run.config else None
-    options = [f'{key}: {value}' for key, value in (data if isinstance(data, dict) else {}).items()
+    options = [f'{key}: {str(value).lower() if isinstance(value, bool) else value}' for key, value in (data if isinstance(data, dict) else {}).items()
                if key not in _PLAIN_DATA_KEYS and isinstance(value, (str, int)) and value not in ('', None)]
     facts = [('Data', ', '.join([str(_get(run.config, 'data', 'name')), *options])),
              ('Weights', _get(run.config, 'backbone', 'weights')), ('Seed', _get(run.config, 'run', 'seed'))]
@@ -109,9 +109,14 @@ SPLITS = {'val': 'validation', 'train': 'training'}
 
 def _protocol(run):
     """Say in words which split chose the epoch, and how often the test split was looked at."""
+    chosen = run_files.choice(run)
     if not run.evaluation:
-        return None
-    chosen, evaluated = run_files.choice(run), run.evaluation.get('split', 'test')
+        if chosen.split is None:
+            return None
+        return tag('p', tag('strong', f'Epoch {chosen.epoch + 1} is the best so far by validation '
+                                      f'{_metric(chosen.metric)} ({percent(chosen.value)}).'),
+                   ' The test split was not evaluated.', class_='protocol')
+    evaluated = run.evaluation.get('split', 'test')
     split, epoch = chosen.split, 'unknown' if chosen.epoch is None else chosen.epoch + 1
     if split is None:
         choice = f'No split chose the epoch: the last one, epoch {epoch}, was kept.'
@@ -152,8 +157,9 @@ def _curves(run):
         reason = _absent(run, 'metrics.jsonl') or tag('p', 'No epoch has been finished yet.', class_='soft')
         return _section('Training', reason)
     chosen, marked = run_files.choice(run), None
-    if run.evaluation and chosen.epoch is not None:
-        marked = chosen.epoch + 1, f"{'chosen' if chosen.split else 'kept'}: {chosen.epoch + 1}"
+    if chosen.epoch is not None:
+        verb = 'kept' if not chosen.split else 'chosen' if run.evaluation else 'best'
+        marked = chosen.epoch + 1, f'{verb}: {chosen.epoch + 1}'
     bands = _phases(run.epochs)
     x = [e['epoch'] + 1 for e in run.epochs]
 
@@ -405,7 +411,7 @@ figcaption { margin-top: .4rem; }
 .heat { display: block; width: min(100%, 480px); height: auto; image-rendering: pixelated;
   border: 1px solid var(--line); }
 .scroll { overflow: auto; max-height: 36rem; border-bottom: 1px solid var(--line); }
-.scroll table { width: 100%; } .scroll thead th { position: sticky; top: 0; background: var(--ground); z-index: 1; }
+.scroll table { width: 100%; } .sortable td:last-child { min-width: 9rem; } .scroll thead th { position: sticky; top: 0; background: var(--ground); z-index: 1; }
 th button { all: unset; cursor: pointer; } th button:hover, th button:focus-visible { color: var(--one); }
 th button:focus-visible { outline: 2px solid var(--one); }
 th[aria-sort=ascending] button::after { content: ' ↑'; } th[aria-sort=descending] button::after { content: ' ↓'; }

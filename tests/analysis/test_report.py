@@ -185,6 +185,17 @@ def test_validation_stands_in_for_an_untouched_test_split(tmp_path):
     assert 'Val images 656' in page.text.replace('Validation', 'Val') and page.section('Calibration')
 
 
+def test_before_any_evaluation_the_best_epoch_is_told(tmp_path):
+    folder = write_run(tmp_path, epochs=3)
+    os.remove(folder / 'evaluation.json')
+    rows = [{'kind': 'epoch', 'epoch': k, 'train_loss': 1.0, 'val_loss': loss, 'val_top1': top1}
+            for k, (top1, loss) in enumerate([(0.5, 1.0), (0.8, 0.9), (0.8, 0.7), (0.7, 0.1)])]
+    (folder / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    page = report(folder)
+    assert 'Epoch 3 is the best so far by validation top-1 (80.0 %). The test split was not evaluated.' in page.text
+    assert 'best: 3' in page.section('Training')
+
+
 def test_cut_off_and_repeated_metrics(tmp_path):
     folder = write_run(tmp_path, epochs=3)
     with open(folder / 'metrics.jsonl', 'a') as stream:
