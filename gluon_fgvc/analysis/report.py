@@ -45,6 +45,10 @@ def _get(tree, *keys, default='unknown'):
     return tree
 
 
+def _plain(value):
+    return str(value).lower() if isinstance(value, bool) else value
+
+
 def _section(title, *children):
     return tag('section', tag('h2', title), *children)
 
@@ -57,7 +61,7 @@ def _absent(run, *names):
 
 def _head(run, title):
     data = run.config.get('data') if run.config else None
-    options = [f'{key}: {str(value).lower() if isinstance(value, bool) else value}' for key, value in (data if isinstance(data, dict) else {}).items()
+    options = [f'{key}: {_plain(value)}' for key, value in (data if isinstance(data, dict) else {}).items()
                if key not in _PLAIN_DATA_KEYS and isinstance(value, (str, int)) and value not in ('', None)]
     facts = [('Data', ', '.join([str(_get(run.config, 'data', 'name')), *options])),
              ('Weights', _get(run.config, 'backbone', 'weights')), ('Seed', _get(run.config, 'run', 'seed'))]
@@ -411,7 +415,8 @@ figcaption { margin-top: .4rem; }
 .heat { display: block; width: min(100%, 480px); height: auto; image-rendering: pixelated;
   border: 1px solid var(--line); }
 .scroll { overflow: auto; max-height: 36rem; border-bottom: 1px solid var(--line); }
-.scroll table { width: 100%; } .sortable td:last-child { min-width: 9rem; } .scroll thead th { position: sticky; top: 0; background: var(--ground); z-index: 1; }
+.scroll table { width: 100%; } .sortable td:last-child { min-width: 9rem; }
+ .scroll thead th { position: sticky; top: 0; background: var(--ground); z-index: 1; }
 th button { all: unset; cursor: pointer; } th button:hover, th button:focus-visible { color: var(--one); }
 th button:focus-visible { outline: 2px solid var(--one); }
 th[aria-sort=ascending] button::after { content: ' ↑'; } th[aria-sort=descending] button::after { content: ' ↓'; }

@@ -327,7 +327,7 @@ def _run_table(tree):
     for entry in tree['configs']:
         for run in entry['runs']:
             chosen = run['chosen_by']
-            by = 'being last' if chosen['split'] is None else f"{chosen['split']} {chosen['metric']}".replace('top', 'top-')
+            by = f"{chosen['split']} {chosen['metric']}".replace('top', 'top-') if chosen['split'] else 'being last'
             epoch = '–' if chosen['epoch'] is None else f"{chosen['epoch'] + 1} of {run['epochs']}"
             val, test = ((run[split] or {}).get('top1') for split in ('val', 'test'))
             rows.append([entry['config'], run['seed'], _or_dash(run['fold']), epoch, by, _percent(val), _percent(test),
