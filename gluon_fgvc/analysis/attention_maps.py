@@ -1,0 +1,108 @@
+"""What a network looks at, drawn over the photograph: heat-map overlays and a page of them."""
+from typing import Mapping, NamedTuple, Optional
+
+import cv2
+import numpy as np
+from matplotlib import colormaps
+
+from gluon_fgvc.analysis import pictures
+from gluon_fgvc.analysis.files import write_text
+from gluon_fgvc.analysis.markup import STYLE, page, tag
+from gluon_fgvc.analysis.plots import percent
+
+COLOUR_MAP = 'inferno'  # perceptually uniform, and in order of lightness for every kind of colour vision
+OPACITY = 0.5          # of the heat map over the gray photograph
+
+
+def normalise(values):
+    """Map a 2-D array linearly so that its smallest value is 0 and its largest 1.
+
+    Each map is normalised by itself: colours compare places within a map, never two maps. A map
+    of one value shows no preference and becomes 0 everywhere.
+
+    :raises ValueError: if ``values`` is not 2-D, is empty or not finite.
+    """
+    values = np.asarray(values, 'float64')
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f'a map must be 2-D and not empty, not of shape {values.shape}')
+    if not np.isfinite(values).all():
+        raise ValueError('a map must be finite')
+    low, high = values.min(), values.max()
+    return (values - low) / (high - low) if high > low else np.zeros_like(values)
+
+
+def overlay(image, values):
+    """Lay a heat map over a photograph.
+
+    The map is normalised (:func:`normalise`), enlarged bilinearly to the image (cell centres stay
+    where they are, align_corners=False), coloured with ``COLOUR_MAP`` and blended over the
+    photograph's gray values, so that its own colours are not mistaken for heat.
+
+    :param image: uint8 RGB (H,W,3).
+    :param values: 2-D array (h,w) of any size.
+    :returns: uint8 RGB (H,W,3).
+    :raises ValueError: for another type or shape, or a map that is not finite.
+    """
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f'image must be uint8 (H,W,3), not {image.dtype} {image.shape}')
+    height, width = image.shape[:2]
+    heat = cv2.resize(normalise(values), (width, height), interpolation=cv2.INTER_LINEAR)
+    colours = 255 * colormaps[COLOUR_MAP](heat)[..., :3]
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+    return np.round(OPACITY * colours + (1 - OPACITY) * gray).astype('uint8')
+
+
+class Row(NamedTuple):
+    """One photograph and its maps."""
+
+    name: str                      # e.g. the file name
+    image: np.ndarray              # uint8 RGB (H,W,3), as the network saw it
+    maps: Mapping[str, np.ndarray]  # name → (h,w)
+    predicted: str
+    probability: float
+    label: Optional[str] = None    # true class where it is known
+
+
+def write_page(rows, path, title='Attention maps'):
+    """Write one self-contained HTML page with a line of pictures for each of ``rows``; return its path.
+
+    Under each map stand its size and its range before normalisation.
+    """
+    lines = [tag('section', tag('h2', tag('span', row.name, class_='name')), tag(
+        'p', tag('strong', row.predicted, class_='name'), f' {percent(row.probability)}',
+        None if row.label is None else [', label ', tag('span', row.label, class_='name')], class_='soft'),
+        tag('div', _picture(row.image, 'photograph', f'{row.name}: photograph'),
+            [_picture(overlay(row.image, values), _caption(name, values), f'{row.name}: heat map of {name}')
+             for name, values in row.maps.items()], class_='maps')) for row in rows]
+    note = ('Bright is high. Each map is scaled by itself, its smallest value to black and its largest to yellow, '
+            'so colours compare places within one map only.')
+    text = page(title, tag('h1', title), tag('p', note, class_='soft'), _scale(), tag('main', lines),
+                style=STYLE + _STYLE)
+    return write_text(path, text)
+
+
+def _caption(name, values):
+    values = np.asarray(values)
+    size = f'{values.shape[0]}×{values.shape[1]}'
+    return [tag('strong', name), f' {size}, {values.min():.3g} to {values.max():.3g}']
+
+
+def _picture(image, caption, summary):
+    return tag('figure', tag('img', src=pictures.jpeg_uri(image, 88), alt=summary, width=image.shape[1],
+                             height=image.shape[0], loading='lazy'), tag('figcaption', caption))
+
+
+def _scale():
+    """The colour scale as it appears in the pictures, over mid-gray."""
+    ramp = 255 * colormaps[COLOUR_MAP](np.linspace(0, 1, 128))[None, :, :3]
+    bar = np.repeat(np.round(OPACITY * ramp + (1 - OPACITY) * 128).astype('uint8'), 10, axis=0)
+    return tag('p', 'low ', tag('img', src=pictures.png_uri(bar), alt='from dark violet to bright yellow', width=128,
+                                height=10), ' high', class_='soft')
+
+
+_STYLE = """
+.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(224px, 45%), 1fr)); gap: 1rem; }
+.maps img { width: 100%; height: auto; border-radius: 4px; display: block; } .maps figcaption { margin-top: .3rem; }
+h2 { margin-top: 2.2rem; margin-bottom: 0; font-size: 1.05rem; } section p { margin-bottom: .6rem; }
+"""

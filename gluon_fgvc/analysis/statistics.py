@@ -1,0 +1,60 @@
+"""Intervals, spreads and calibration: the few formulas that turn counts into honest statements."""
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+_Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
+
+
+def wilson(correct, images):
+    """Return the 95 % Wilson score interval (low, high) of a share, both in [0, 1].
+
+    Unlike the textbook interval it stays inside [0, 1] and is right for few images and for 0 or 100 %
+    (Wilson 1927; Brown, Cai and DasGupta 2001).
+
+    :param correct: how many of ``images`` were right; need not be whole.
+    :param images: how many were looked at; 0 says nothing and gives (0, 1).
+    """
+    if images == 0:
+        return 0.0, 1.0
+    share, z2 = correct / images, _Z95 ** 2
+    centre = (share + z2 / (2 * images)) / (1 + z2 / images)
+    half = _Z95 / (1 + z2 / images) * math.sqrt(share * (1 - share) / images + z2 / (4 * images ** 2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean_and_sd(values):
+    """Return the mean and the sample standard deviation (n - 1) of ``values``; None where undefined."""
+    values = [float(value) for value in values]
+    if not values:
+        return None, None
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return mean, None
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+class Bin(NamedTuple):
+    """Images whose highest probability lies in one interval."""
+
+    images: int
+    correct: int
+    confidence: float  # mean probability of the predicted class
+
+
+def calibration(probabilities, correct, bins=10):
+    """Sort predictions into equal intervals of confidence and return (list of :class:`Bin`, ECE).
+
+    The expected calibration error is the mean distance between confidence and accuracy over the bins,
+    weighted by their images (Guo et al. 2017, eq. 3). Empty bins are left out.
+
+    :param probabilities: (N,) probability of the predicted class, in [0, 1].
+    :param correct: (N,) whether the prediction was right.
+    """
+    probabilities, correct = np.asarray(probabilities, 'float64'), np.asarray(correct, bool)
+    index = np.clip(np.ceil(probabilities * bins).astype(int) - 1, 0, bins - 1)
+    filled = [Bin(int(here.sum()), int(correct[here].sum()), float(probabilities[here].mean()))
+              for here in (index == k for k in range(bins)) if here.any()]
+    error = sum(abs(b.correct - b.confidence * b.images) for b in filled) / max(len(probabilities), 1)
+    return filled, error

@@ -1,0 +1,379 @@
+"""Studies: the same training for several configurations, seeds and folds, and the page of their results.
+
+A study runs the training command once for each (configuration, seed, fold), one after another, in a
+folder of its own under ``<work dir>/<study>/<configuration>/``. It can be stopped and repeated at any
+time: finished runs are skipped, unfinished ones resumed. What came out is kept in
+``docs/results/<study>.json``, from which ``docs/results.md`` is rendered.
+"""
+import hashlib
+import json
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Tuple
+
+from gluon_fgvc.analysis import run_files
+from gluon_fgvc.analysis.files import write_text
+from gluon_fgvc.analysis.statistics import mean_and_sd
+from gluon_fgvc.errors import CheckpointError, ConfigError
+
+METRICS = ('top1', 'top3', 'top5', 'mean_class_accuracy', 'loss')
+MACHINE = ('cpu', 'cores', 'omp_num_threads', 'gpus', 'python', 'mxnet', 'numpy', 'gluon_fgvc')  # kept of env.json
+RECORD = 'study.json'  # what the study knows about a run, in the run's folder
+
+
+# --- planning --------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One training of a study."""
+
+    config: Path
+    sha256: str                # of the configuration file
+    overrides: Tuple[str, ...]  # KEY=VALUE
+    seed: int
+    fold: Optional[int]
+    folder: Path
+
+    @property
+    def settings(self):
+        """What must not change between two visits to the folder."""
+        return {'config': self.config.as_posix(), 'sha256': self.sha256, 'overrides': list(self.overrides),
+                'seed': self.seed, 'fold': self.fold}
+
+    @property
+    def title(self):
+        fold = '' if self.fold is None else f' fold {self.fold}'
+        return f'{self.config.stem} seed {self.seed}{fold}'
+
+
+def plan(name, configs, seeds, folds=(), overrides=(), work_dir='work_dirs/study'):
+    """Return the list of :class:`StudyRun` of a study, configuration by configuration.
+
+    :param folds: values of ``data.fold``; empty if the data set has none.
+    :raises ConfigError: for a name that is no file name, repeated seeds, folds or configuration
+        names, or a configuration that cannot be read.
+    """
+    if not re.fullmatch(r'[A-Za-z0-9][\w.-]*', name):
+        raise ConfigError(f"--name '{name}' must be made of letters, digits, '_', '-' and '.'")
+    configs = [Path(config) for config in configs]
+    for what, values in (('--cfg', [c.stem for c in configs]), ('--seeds', list(seeds)), ('--folds', list(folds))):
+        for value in values:
+            if values.count(value) > 1:
+                raise ConfigError(f"{what}: '{value}' is given twice; its runs would share a folder")
+    for override in overrides:
+        if override.split('=')[0] in ('run.seed', 'data.fold'):
+            raise ConfigError(f"override '{override}': give seeds with --seeds and folds with --folds")
+    runs = []
+    for config in configs:
+        try:
+            digest = hashlib.sha256(config.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ConfigError(f"cannot read configuration '{config}': {error.strerror}") from None
+        for seed in seeds:
+            for fold in folds or (None,):
+                leaf = f'seed{seed}' if fold is None else f'seed{seed}-fold{fold}'
+                runs.append(StudyRun(config, digest, tuple(overrides), seed, fold,
+                                     Path(work_dir) / name / config.stem / leaf))
+    return runs
+
+
+def status(run, evaluate):
+    """Return 'new', 'unfinished' or 'finished'.
+
+    A run is finished when training ended well and, if ``evaluate``, the test split was evaluated.
+
+    :raises ConfigError: if the folder holds a run of other settings, which must not be mixed in.
+    """
+    if not run.folder.exists() or not any(run.folder.iterdir()):
+        return 'new'
+    try:
+        record = json.loads((run.folder / RECORD).read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        raise ConfigError(f"'{run.folder}' holds something that is no run of this study: move it away, "
+                          'or choose another --name') from None
+    for key, value in run.settings.items():
+        if record.get(key) != value:
+            raise ConfigError(f"'{run.folder}' was run with another {_WORDS.get(key, key)}: choose another --name, "
+                              'or move the folder away to run it again')
+    if _tested(run.folder) or (record.get('trained') and not evaluate):
+        return 'finished'
+    return 'unfinished'
+
+
+_WORDS = {'sha256': 'content of the configuration file', 'config': 'configuration file'}
+
+
+def _tested(folder):
+    try:
+        return json.loads((folder / 'evaluation.json').read_text(encoding='utf-8'))['split'] == 'test'
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def describe(runs, evaluate):
+    """Return the plan as lines of text: each run, its state and its folder."""
+    states = [status(run, evaluate) for run in runs]
+    width = max(len(run.title) for run in runs)
+    lines = [f'{run.title:<{width}}  {state:<10}  {run.folder}' for run, state in zip(runs, states)]
+    after = 'the test split is evaluated once after each' if evaluate else 'the test split stays untouched'
+    return lines + [f"{len(runs)} runs, {states.count('finished')} finished; {after}"]
+
+
+# --- running ---------------------------------------------------------------------------------
+
+def command_of(run, train, evaluate):
+    """Return the command line of one run, to be appended to the command ``train`` (list of words).
+
+    It resumes what the folder has.
+    """
+    words = [*train, '--cfg', str(run.config)]
+    if (run.folder / 'config.yaml').exists():
+        words.append('--resume')  # before another option: it would take an override for its value
+    words += ['--work-dir', str(run.folder), '--seed', str(run.seed)]
+    if not evaluate:
+        words.append('--no-test')
+    fold = () if run.fold is None else (f'data.fold={run.fold}',)
+    return [*words, *run.overrides, *fold]
+
+
+def execute(runs, train, evaluate=False, say=print):
+    """Run what is not finished, one after another, and return the runs that failed.
+
+    :param train: the training command as a list of words, e.g. ``[sys.executable, 'tools/train.py']``.
+    :param say: called with a line of text before and after each run.
+    """
+    failed = []
+    for number, run in enumerate(runs, 1):
+        place = f'[{number}/{len(runs)}] {run.title}'
+        if status(run, evaluate) == 'finished':
+            say(f'{place}: finished before')
+            continue
+        run.folder.mkdir(parents=True, exist_ok=True)
+        if not (run.folder / RECORD).exists():
+            _record(run, trained=False)
+        say(f'{place}: {run.folder}')
+        code = subprocess.run(command_of(run, train, evaluate)).returncode
+        if code == 0:
+            _record(run, trained=True)
+        if code or status(run, evaluate) != 'finished':
+            why = f'exit code {code}' if code else 'no evaluation of the test split was written'
+            say(f'{place}: failed ({why})')
+            failed.append(run)
+    return failed
+
+
+def _record(run, trained):
+    write_text(run.folder / RECORD, json.dumps({**run.settings, 'trained': trained}, indent=1) + '\n')
+
+
+# --- collecting ------------------------------------------------------------------------------
+
+def collect(name, runs, command, results):
+    """Add the finished among ``runs`` to ``<results>/<name>.json`` and return its path.
+
+    Runs that the file has already and that are not among ``runs`` stay, and so does every
+    evaluation of the test split ever listed.
+
+    :param command: the command line, for those who repeat the study.
+    :raises ConfigError: if the file has a configuration of the same name but other content.
+    """
+    path = Path(results) / f'{name}.json'
+    old = check_results(name, runs, results)
+    configs = {c['config']: c for c in old['configs']}
+    evaluations = {json.dumps(e, sort_keys=True): e for e in old['evaluations']}
+    for run in runs:
+        if not (_tested(run.folder) or _trained(run.folder)):
+            continue
+        files = run_files.read(run.folder)
+        entry = configs.setdefault(run.config.as_posix(), {
+            'config': run.config.as_posix(), 'sha256': run.sha256, 'overrides': list(run.overrides),
+            'resolved': _resolved(files), 'runs': []})
+        entry['runs'] = [r for r in entry['runs'] if (r['seed'], r['fold']) != (run.seed, run.fold)]
+        entry['runs'].append(_measured(run, files))
+        for evaluation in files.test_evaluations:
+            kept = {'config': run.config.as_posix(), 'seed': run.seed, 'fold': run.fold,
+                    **{key: evaluation.get(key) for key in ('evaluated_at', 'checkpoint', 'images', 'top1')}}
+            evaluations[json.dumps(kept, sort_keys=True)] = kept
+    for entry in configs.values():
+        entry['runs'].sort(key=lambda r: (r['seed'], -1 if r['fold'] is None else r['fold']))
+        entry['summary'] = {split: _summary([r[split] for r in entry['runs'] if r[split]]) for split in ('test', 'val')}
+    tree = {'name': name, 'commands': [*(c for c in old['commands'] if c != command), command],
+            'configs': [configs[key] for key in sorted(configs)],
+            'evaluations': sorted(evaluations.values(), key=lambda e: (
+                str(e['evaluated_at']), e['config'], e['seed'], str(e['fold'])))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_text(path, json.dumps(tree, indent=1, ensure_ascii=False) + '\n')
+
+
+def check_results(name, runs, results):
+    """Return the results file of a study as a tree, an empty one if there is none.
+
+    :raises ConfigError: if it has a configuration of ``runs`` with other content or overrides.
+    """
+    path = Path(results) / f'{name}.json'
+    tree = load(path) if path.exists() else {'name': name, 'commands': [], 'configs': [], 'evaluations': []}
+    ours = {run.config.as_posix(): (run.sha256, list(run.overrides)) for run in runs}
+    for entry in tree['configs']:
+        if ours.get(entry['config'], (entry['sha256'], entry['overrides'])) != (entry['sha256'], entry['overrides']):
+            raise ConfigError(f"'{entry['config']}' or its overrides changed since '{path}' was written: "
+                              'choose another --name, so that results are not mixed')
+    return tree
+
+
+def load(path):
+    """Read a results file.
+
+    :raises CheckpointError: if it is not one.
+    """
+    try:
+        tree = json.loads(Path(path).read_text(encoding='utf-8'))
+        tree['name'], tree['commands'], tree['configs'], tree['evaluations']
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"'{path}' is not a results file of tools/study.py: {error!r}") from None
+    return tree
+
+
+def _trained(folder):
+    try:
+        return json.loads((folder / RECORD).read_text(encoding='utf-8'))['trained']
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _resolved(files):
+    """The configuration with every default, without what differs from run to run."""
+    tree = json.loads(json.dumps(files.config))
+    for section, key in (('run', 'seed'), ('run', 'work_dir'), ('data', 'fold')):
+        if tree and isinstance(tree.get(section), dict):
+            tree[section].pop(key, None)
+    return tree
+
+
+def _measured(run, files):
+    epochs, evaluation = files.epochs or [], files.evaluation or {}
+    tested = evaluation if evaluation.get('split') == 'test' else None
+    chosen = run_files.choice(files)
+    at_choice = next((e for e in epochs if e['epoch'] == chosen.epoch), {})
+    val = {metric: at_choice[f'val_{metric}'] for metric in METRICS if at_choice.get(f'val_{metric}') is not None}
+    return {'seed': run.seed, 'fold': run.fold, 'epochs': len(epochs), 'chosen_by': chosen._asdict(),
+            'test': tested and {key: tested[key] for key in ('images', 'skipped', *METRICS) if key in tested},
+            'val': val or None, 'seconds': round(sum(e.get('seconds', 0) for e in epochs), 1),
+            'machine': {key: files.env[key] for key in MACHINE if key in files.env} if files.env else None}
+
+
+def _summary(measured):
+    summary = {}
+    for metric in METRICS:
+        values = [m[metric] for m in measured if m.get(metric) is not None]
+        if values:
+            mean, sd = mean_and_sd(values)
+            summary[metric] = {'mean': mean, 'sd': sd, 'runs': len(values)}
+    return summary
+
+
+# --- the page --------------------------------------------------------------------------------
+
+def render(results):
+    """Return docs/results.md as text, made from all ``*.json`` in the folder ``results`` and nothing else."""
+    parts = [_INTRODUCTION]
+    studies = [load(path) for path in sorted(Path(results).glob('*.json'))]
+    parts += [_study(tree) for tree in studies] or ['No study has been run yet.\n']
+    return '\n'.join(parts)
+
+
+_INTRODUCTION = """\
+# Results
+
+Written by `python tools/study.py --render` from `docs/results/*.json`; edit neither by hand.
+
+Accuracies are in percent: mean ± sample standard deviation (n − 1) over runs that differ in seed or fold. Test figures
+are of one view of each image. Validation figures are those of the chosen epoch, on the images that chose it, and
+therefore optimistic. Every evaluation of a test split is listed. The JSON files hold the complete configurations.
+"""
+
+
+def _study(tree):
+    parts = [f"## {tree['name']}\n", _summary_table(tree), '### Runs\n', _run_table(tree)]
+    evaluations = [[e['config'], e['seed'], _or_dash(e['fold']), _when(e['evaluated_at']), _or_dash(e['checkpoint']),
+                    _percent(e['top1'])] for e in tree['evaluations']]
+    parts.append(f'### Evaluations of the test split: {len(evaluations)}\n')
+    if evaluations:
+        parts.append(_table(('Config', 'Seed', 'Fold', 'When', 'Checkpoint', 'Top-1'), evaluations))
+    parts.append('### To repeat\n')
+    parts.append('```sh\n' + '\n'.join(tree['commands']) + '\n```\n')
+    parts += [f"- `{c['config']}`, SHA-256 `{c['sha256']}`"
+              + (f", with `{' '.join(c['overrides'])}`" if c['overrides'] else '') for c in tree['configs']]
+    parts += [f'- Machine: {machine}' for machine in _machines(tree)]
+    return '\n'.join(parts) + '\n'
+
+
+def _summary_table(tree):
+    rows = []
+    for entry in tree['configs']:
+        for split, name in (('test', 'test'), ('val', 'validation')):
+            summary = entry['summary'][split]
+            if summary:
+                images = sorted({r['test']['images'] for r in entry['runs'] if r['test']}) if split == 'test' else []
+                rows.append([entry['config'], name, ', '.join(f'{n:,}' for n in images) or '–', summary['top1']['runs'],
+                             *(_spread(summary.get(m)) for m in ('top1', 'top3', 'top5', 'mean_class_accuracy')),
+                             _minutes([r['seconds'] for r in entry['runs']])])
+    return _table(('Config', 'Split', 'Images', 'Runs', 'Top-1', 'Top-3', 'Top-5', 'Mean class', 'Minutes a run'), rows)
+
+
+def _run_table(tree):
+    rows = []
+    for entry in tree['configs']:
+        for run in entry['runs']:
+            chosen = run['chosen_by']
+            by = f"{chosen['split']} {chosen['metric']}".replace('top', 'top-') if chosen['split'] else 'being last'
+            epoch = '–' if chosen['epoch'] is None else f"{chosen['epoch'] + 1} of {run['epochs']}"
+            val, test = ((run[split] or {}).get('top1') for split in ('val', 'test'))
+            rows.append([entry['config'], run['seed'], _or_dash(run['fold']), epoch, by, _percent(val), _percent(test),
+                         _minutes([run['seconds']])])
+    return _table(('Config', 'Seed', 'Fold', 'Epoch', 'Chosen by', 'Validation top-1', 'Test top-1', 'Minutes'), rows)
+
+
+def _table(head, rows):
+    lines = [head, ['---'] * len(head), *rows]
+    return '\n'.join('| ' + ' | '.join(str(cell).replace('|', '\\|') for cell in line) + ' |' for line in lines) + '\n'
+
+
+def _or_dash(value):
+    return '–' if value is None else value
+
+
+def _when(stamp):
+    return '–' if stamp is None else stamp[:19].replace('T', ' ')
+
+
+def _percent(share):
+    return '–' if share is None else f'{100 * share:.2f}'
+
+
+def _spread(summary):
+    if not summary:
+        return '–'
+    sd = '' if summary['sd'] is None else f" ± {100 * summary['sd']:.2f}"
+    return f"{100 * summary['mean']:.2f}{sd}"
+
+
+def _minutes(seconds):
+    return f'{sum(seconds) / len(seconds) / 60:.1f}'
+
+
+def _machines(tree):
+    """Each distinct machine once, in words."""
+    found = []
+    for entry in tree['configs']:
+        for run in entry['runs']:
+            words = _words(run['machine']) if run['machine'] else 'not recorded'
+            if words not in found:
+                found.append(words)
+    return found
+
+
+def _words(machine):
+    names = {'cpu': '', 'omp_num_threads': 'OMP_NUM_THREADS='}
+    return ', '.join(f"{names.get(key, key + ' ')}{value}" for key, value in machine.items() if value)
