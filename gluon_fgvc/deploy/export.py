@@ -1,8 +1,8 @@
 """A network becomes three files that any MXNet program runs, and is proved to be the same network.
 
 The graph is what ``net`` does outside training, its parameters carry structural names
-(``body.stage1.0.conv1.weight``), and the same run always gives the same bytes. For the files and how
-to read them see :mod:`gluon_fgvc.deploy.predictor`.
+(``body.stage1.0.conv1.weight``), and exporting a network again gives the same bytes. For the files
+and how to read them see :mod:`gluon_fgvc.deploy.predictor`.
 """
 import json
 import os
@@ -68,7 +68,7 @@ def export(net, folder, *, classes, test_view, input_size, mean, std, method, so
         raise CheckpointError(f"'{folder}' already holds an exported model; --overwrite replaces it")
     height, width = input_size
     ctx = next(iter(net.collect_params().values())).list_ctx()[0]
-    normalize = Normalize(mean, std)
+    normalize = Normalize(mean, std, prefix='normalize_')
     normalize.collect_params().reset_ctx(ctx)
 
     def scores_of(pixels):
@@ -141,7 +141,7 @@ def _trace(net, normalize, softmax):
     data = mx.sym.var('data')
     output = net(normalize(data) if normalize else data)
     if softmax:
-        output = mx.sym.softmax(output, axis=-1)
+        output = mx.sym.softmax(output, axis=-1, name='probabilities')
     named = {p.name: (p.name, p) for p in net.collect_params().values()}  # name in the graph → name in the files, value
     for prefix, block in [('', net)] + ([('normalize.', normalize)] if normalize else []):
         named.update({p.name: (prefix + name, p) for name, p in block._collect_params_with_prefix().items()})
@@ -153,6 +153,8 @@ def _trace(net, normalize, softmax):
         if _RANDOM.fullmatch(operator) or operator in ('Dropout', '_npx_dropout') and attributes.get('mode') == 'always':
             raise CheckFailed(f"operator {operator} ('{name}') draws random numbers; the deployed network must not")
     for node in graph['nodes']:
+        for entry in node['inputs']:
+            entry[2] = 0  # counts how often the network was traced
         if node['op'] == 'null':
             node['name'] = named[node['name']][0] if node['name'] in named else node['name']
             # Initialiser, rates and the like belong to training; that of a constant holds a memory address.

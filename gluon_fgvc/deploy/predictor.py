@@ -22,7 +22,7 @@ FORMAT = 1
 SYMBOL, PARAMETERS, METADATA = 'model-symbol.json', 'model-0000.params', 'model.json'
 
 
-class Classifier:
+class ImageClassifier:
     """Images in, class probabilities out.
 
     :param classes: names of the K classes.
@@ -83,7 +83,7 @@ class Classifier:
         return zip(keys, self.predict_batch(np.stack(images)))
 
 
-class Predictor(Classifier):
+class Predictor(ImageClassifier):
     """An exported model, ready to classify.
 
     :param folder: what :func:`gluon_fgvc.deploy.export` wrote.
@@ -135,8 +135,13 @@ def load_exported(folder, ctx=None):
             warnings.simplefilter('ignore')  # the type of the input is left open: uint8 and float both go
             block = SymbolBlock.imports(symbol_path, [metadata['input']['name']],
                                         os.path.join(folder, PARAMETERS), ctx=ctx or mx.cpu())
+        name, shape = metadata['input']['name'], tuple(metadata['input']['exported_at'])
+        _, outputs, _ = block(mx.sym.var(name)).infer_shape(**{name: shape})
     except (mx.MXNetError, AssertionError, ValueError, IOError) as error:
         raise CheckpointError(f"exported model '{folder}': graph and parameters do not fit: {_first_line(error)}") from None
+    if outputs != [(1, len(metadata['classes']))]:
+        raise CheckpointError(f"exported model '{folder}': {METADATA} names {len(metadata['classes'])} classes, the graph "
+                              f"returns {outputs} for one image; export the run again")
     return metadata, block
 
 
@@ -156,19 +161,28 @@ def _read_metadata(folder):
         raise CheckpointError(f"'{path}' has format {metadata['format']}, this version reads {FORMAT}; "
                               'export the run again, or install the version that wrote it')
     try:
+        numbers = [*metadata['mean'], *metadata['std']]
+        view = metadata['resize']
         complete = (all(isinstance(name, str) for name in metadata['classes'])
                     and metadata['input']['layout'] in ('NCHW', 'NHWC') and isinstance(metadata['input']['name'], str)
+                    and len(metadata['input']['exported_at']) == 4 and all(map(_is_size, metadata['input']['exported_at']))
                     and metadata['output'] in ('scores', 'probabilities')
-                    and len(metadata['mean']) == len(metadata['std']) == 3 and {*metadata['resize']} == {'resize', 'crop'}
+                    and len(numbers) == 6 and all(isinstance(number, (int, float)) for number in numbers)
+                    and view.keys() == {'resize', 'crop'} and (view['crop'] is None or _is_size(view['crop']))
+                    and (view['resize'] is None or _is_size(view['resize'])
+                         or len(view['resize']) == 2 and all(map(_is_size, view['resize'])))
                     and all(len(metadata['files'][name]['sha256']) == 64 for name in (SYMBOL, PARAMETERS)))
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         complete = False
     if not complete:
         raise CheckpointError(f"'{path}' is incomplete or altered; export the run again")
-    for key, value in metadata['resize'].items():
-        if isinstance(value, list):
-            metadata['resize'][key] = tuple(value)
+    if isinstance(view['resize'], list):
+        view['resize'] = tuple(view['resize'])
     return metadata
+
+
+def _is_size(value):
+    return isinstance(value, int) and value > 0
 
 
 def sha256(path):

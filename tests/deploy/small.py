@@ -2,7 +2,6 @@
 import cv2
 import mxnet as mx
 import numpy as np
-import pytest
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_fgvc import deploy
@@ -42,18 +41,12 @@ def export_net(net, folder, **kwargs):
     return deploy.export(net, folder, **{**settings, **kwargs})
 
 
-@pytest.fixture
-def net():
-    return build_net()
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    """Five PNG files of different sizes; returns their paths."""
+def write_pictures(folder, count=5):
+    """Write ``count`` PNG files of different sizes; return their paths."""
     rng, paths = np.random.RandomState(1), []
-    (tmp_path / 'pictures').mkdir()
-    for i in range(5):
+    folder.mkdir(parents=True)
+    for i in range(count):
         image = cv2.resize(rng.randint(0, 256, (4, 5, 3)).astype('uint8'), (30 + 7 * i, 40))
-        paths.append(str(tmp_path / 'pictures' / f'{i}.png'))
+        paths.append(str(folder / f'{i}.png'))
         assert cv2.imwrite(paths[-1], image)
     return paths
