@@ -32,7 +32,7 @@ def main(argv=None):
     parser.add_argument('model', metavar='MODEL', type=Path, help='run folder, or folder of an exported model')
     parser.add_argument('inputs', metavar='INPUT', nargs='+', help='image, folder of images, or quoted glob')
     parser.add_argument('--out', metavar='DIR', type=Path, default=Path('predictions'), help='default: %(default)s')
-    parser.add_argument('--top-k', metavar='K', type=int, default=5, help='classes for each image; default: %(default)s')
+    parser.add_argument('--top-k', metavar='K', type=int, default=5, help='classes an image; default: %(default)s')
     parser.add_argument('--format', choices=('csv', 'json', 'both'), default='both', help='default: %(default)s')
     parser.add_argument('--batch-size', metavar='N', type=int, default=32, help='default: %(default)s')
     parser.add_argument('--gpus', metavar='ID', help='the GPU to use; an empty string forces the CPU; default: '
@@ -53,9 +53,8 @@ def main(argv=None):
 
     paths = find_images(args.inputs)
     model = open_model(args.model, args.gpus, args.batch_size)
-    probabilities, bad = classify(model, paths, args.bad_image)
+    rows, bad = classify(model, paths, args.top_k, args.bad_image)
     args.out.mkdir(parents=True, exist_ok=True)
-    rows = [(path, ranking(model.classes, probabilities[path], args.top_k)) for path in paths if path in probabilities]
     writers = {CSV: write_csv, JSON: write_json, SHEET: write_sheet}
     for name in outputs:
         writers[name](args.out / name, rows, bad)
@@ -82,9 +81,10 @@ def open_model(folder, gpus=None, batch_size=32):
                            opened.ctx, batch_size)
 
 
-def classify(model, paths, bad_image='fail'):
-    """Return ({path: probabilities (K,)}, {path: reason}) of the images that could and could not be read.
+def classify(model, paths, count, bad_image='fail'):
+    """Return what the model says of ``paths``, and the images that could not be read.
 
+    :returns: list of (path, its :func:`ranking` of ``count`` classes), in the order of ``paths``; dict path → reason.
     :raises DataError: at the first unreadable image, if ``bad_image`` is 'fail'; if none can be read.
     """
     bad = {}
@@ -98,16 +98,16 @@ def classify(model, paths, bad_image='fail'):
                     raise DataError(f'{error} (--bad-image skip leaves such images out)') from None
                 bad[path] = str(error)
 
-    probabilities = {}
+    found = {}
     with progress(len(paths), 'predict') as bar:
         for path, row in model.stream(readable()):
-            probabilities[path] = row
+            found[path] = ranking(model.classes, row, count)
             bar.update()
     for reason in bad.values():
         print(f'skipped: {reason}', file=sys.stderr)
-    if not probabilities:
+    if not found:
         raise DataError(f'none of the {len(paths)} images could be read')
-    return probabilities, bad
+    return [(path, found[path]) for path in paths if path in found], bad
 
 
 def ranking(classes, probabilities, count):

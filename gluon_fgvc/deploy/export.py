@@ -20,6 +20,9 @@ from gluon_fgvc.deploy.predictor import FORMAT, METADATA, PARAMETERS, SYMBOL, lo
 from gluon_fgvc.errors import CheckFailed, CheckpointError
 from gluon_fgvc.nn import Normalize
 
+RESIZE_RULE = ('resize: the new shorter side, the longer one rounded down, or [height, width]; area averaging to '
+               'shrink, bilinear interpolation to enlarge (INTER_AREA, INTER_LINEAR of OpenCV); then crop: side of '
+               'the centre crop')
 _PYTHON = re.compile(r'Custom|_CustomFunction|_Native|_NDArray|_npi_Custom')
 _RANDOM = re.compile(r'_?(random|sample)_(?!pdf).*|_?shuffle|normal|uniform|(_npx_)?_image_random_.*|'
                      r'_npi_(random|shuffle|bernoulli|choice|gumbel|multinomial|normal|uniform|exponential|gamma).*')
@@ -66,16 +69,12 @@ def export(net, folder, *, classes, test_view, input_size, mean, std, method, so
     """
     if os.path.exists(os.path.join(folder, METADATA)) and not overwrite:
         raise CheckpointError(f"'{folder}' already holds an exported model; --overwrite replaces it")
-    height, width = input_size
     ctx = next(iter(net.collect_params().values())).list_ctx()[0]
     normalize = Normalize(mean, std, prefix='normalize_')
     normalize.collect_params().reset_ctx(ctx)
-
-    def scores_of(pixels):
-        return net(normalize(pixels))
-
+    height, width = input_size
     # Deferred shapes need one forward pass before the parameters can be written.
-    scores = scores_of(mx.nd.zeros((1, height, width, 3), ctx=ctx))
+    scores = net(normalize(mx.nd.zeros((1, height, width, 3), ctx=ctx)))
     if scores.shape != (1, len(classes)):
         raise CheckFailed(f'the network returns {scores.shape} for one image, expected (1, {len(classes)}): '
                           'one score for each class')
@@ -96,7 +95,7 @@ def export(net, folder, *, classes, test_view, input_size, mean, std, method, so
         },
         'mean': [float(m) for m in mean],
         'std': [float(s) for s in std],
-        'resize': {'resize': test_view.resize, 'crop': test_view.crop},
+        'resize': {'resize': test_view.resize, 'crop': test_view.crop, 'rule': RESIZE_RULE},
         'output': 'probabilities' if bake_softmax else 'scores',
         'method': method,
         'source': dict(source or {}),
@@ -107,29 +106,19 @@ def export(net, folder, *, classes, test_view, input_size, mean, std, method, so
     os.makedirs(parent, exist_ok=True)
     draft = tempfile.mkdtemp(dir=parent, prefix='.export-')
     try:
-        _write_text(os.path.join(draft, SYMBOL), symbol)
-        mx.nd.save(os.path.join(draft, PARAMETERS), parameters)
-        metadata['files'] = {name: {'bytes': os.path.getsize(os.path.join(draft, name)),
-                                    'sha256': sha256(os.path.join(draft, name))} for name in (SYMBOL, PARAMETERS)}
-        _write_text(os.path.join(draft, METADATA), json.dumps(metadata, indent=2))
-
-        _, graph = load_exported(draft, ctx)
-
-        def difference(pixels):
-            expected, found = scores_of(pixels), graph(pixels if bake_preprocessing else normalize(pixels))
-            worst = 0.0 if bake_softmax else _largest_difference(expected, found)
-            return max(worst, _largest_difference(mx.nd.softmax(expected), found if bake_softmax else mx.nd.softmax(found)))
-
-        rng = np.random.RandomState(0)
-        # Another batch size than the one traced and, where the graph allows it, another image size.
-        shapes = [(2, height, width, 3)] + [(1, height + 32, width + 64, 3)] * flexible
-        on_random = max(difference(mx.nd.array(rng.uniform(0, 255, shape), ctx=ctx)) for shape in shapes)
-        on_images = [difference(mx.nd.array(image[np.newaxis], ctx=ctx, dtype='uint8')) for image in images]
+        _write(draft, symbol, parameters, metadata)
+        try:
+            _, graph = load_exported(draft, ctx)
+        except CheckpointError as error:  # a full disk goes unnoticed when MXNet writes
+            free = shutil.disk_usage(parent).free >> 20
+            raise CheckpointError(f"cannot export to '{folder}': what was written does not read back ({free} MiB free "
+                                  f'on the disk): {error}') from None
+        on_random, on_images = _compare(net, normalize, graph, metadata, images, ctx)
         exported = Exported(str(folder), metadata['files'], on_random, max(on_images, default=None), len(on_images))
-        if not exported.difference <= tolerance:
-            raise CheckFailed(f'the exported graph differs from the network by {exported.difference:.3g} (largest over 2 '
-                              f'random and {len(on_images)} real images; allowed is {tolerance:g}); nothing was written '
-                              f"to '{folder}'")
+        if exported.difference > tolerance:
+            raise CheckFailed(f'the exported graph differs from the network by {exported.difference:.3g}, the largest '
+                              f'over random and {len(on_images)} real images; allowed is {tolerance:g}; '
+                              f"nothing was written to '{folder}'")
         _move(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -150,7 +139,8 @@ def _trace(net, normalize, softmax):
     for operator, name, attributes in operators(graph):
         if _PYTHON.fullmatch(operator):
             raise CheckFailed(f"operator {operator} ('{name}') needs Python code and cannot be exported")
-        if _RANDOM.fullmatch(operator) or operator in ('Dropout', '_npx_dropout') and attributes.get('mode') == 'always':
+        always_drops = operator in ('Dropout', '_npx_dropout') and attributes.get('mode') == 'always'
+        if always_drops or _RANDOM.fullmatch(operator):
             raise CheckFailed(f"operator {operator} ('{name}') draws random numbers; the deployed network must not")
     for node in graph['nodes']:
         for entry in node['inputs']:
@@ -183,16 +173,43 @@ def _is_flexible(symbol, parameters, channels_last, height, width):
     return True
 
 
-def _largest_difference(expected, found):
-    if expected.shape != found.shape:
-        return float('inf')
-    difference = np.abs(expected.asnumpy().astype('float64') - found.asnumpy())
-    return float(difference.max()) if np.isfinite(difference).all() else float('inf')
+def _write(folder, symbol, parameters, metadata):
+    """Write the three files; ``metadata`` receives the sizes and sha256 of the first two."""
+    _write_text(os.path.join(folder, SYMBOL), symbol)
+    mx.nd.save(os.path.join(folder, PARAMETERS), parameters)
+    metadata['files'] = {name: {'bytes': os.path.getsize(os.path.join(folder, name)),
+                                'sha256': sha256(os.path.join(folder, name))} for name in (SYMBOL, PARAMETERS)}
+    _write_text(os.path.join(folder, METADATA), json.dumps(metadata, indent=2))
 
 
 def _write_text(path, text):
     with open(path, 'w', encoding='utf-8') as stream:
         stream.write(text + '\n')
+
+
+def _compare(net, normalize, graph, metadata, images, ctx):
+    """Return how far ``graph`` is from ``net``: the largest on random images, and one number for each of ``images``."""
+    baked = metadata['input']['layout'] == 'NHWC'
+
+    def difference(pixels):
+        scores, found = net(normalize(pixels)), graph(pixels if baked else normalize(pixels))
+        if metadata['output'] == 'probabilities':
+            return _largest_difference(mx.nd.softmax(scores), found)
+        return max(_largest_difference(scores, found), _largest_difference(mx.nd.softmax(scores), mx.nd.softmax(found)))
+
+    height, width = metadata['input']['exported_at'][1:3] if baked else metadata['input']['exported_at'][2:]
+    # Another batch size than the one traced and, where the graph allows it, another image size.
+    shapes = [(2, height, width, 3)] + [(1, height + 32, width + 64, 3)] * metadata['input']['flexible']
+    rng = np.random.RandomState(0)
+    return (max(difference(mx.nd.array(rng.uniform(0, 255, shape), ctx=ctx)) for shape in shapes),
+            [difference(mx.nd.array(image[np.newaxis], ctx=ctx, dtype='uint8')) for image in images])
+
+
+def _largest_difference(expected, found):
+    if expected.shape != found.shape:
+        return float('inf')
+    difference = np.abs(expected.asnumpy().astype('float64') - found.asnumpy())
+    return float(difference.max()) if np.isfinite(difference).all() else float('inf')
 
 
 def _move(draft, folder):

@@ -106,8 +106,9 @@ class Predictor(ImageClassifier):
             output = graph(prepare(images) if prepare else images)
             return output if self.metadata['output'] == 'probabilities' else mx.nd.softmax(output)
 
-        super().__init__(self.metadata['classes'], TestTransform(TestView(**self.metadata['resize'])), forward,
-                         ctx, batch_size)
+        resize, crop = self.metadata['resize']['resize'], self.metadata['resize']['crop']
+        view = TestView(tuple(resize) if isinstance(resize, list) else resize, crop)
+        super().__init__(self.metadata['classes'], TestTransform(view), forward, ctx, batch_size)
 
 
 def load_exported(folder, ctx=None):
@@ -138,10 +139,11 @@ def load_exported(folder, ctx=None):
         name, shape = metadata['input']['name'], tuple(metadata['input']['exported_at'])
         _, outputs, _ = block(mx.sym.var(name)).infer_shape(**{name: shape})
     except (mx.MXNetError, AssertionError, ValueError, IOError) as error:
-        raise CheckpointError(f"exported model '{folder}': graph and parameters do not fit: {_first_line(error)}") from None
+        raise CheckpointError(f"exported model '{folder}': graph and parameters do not fit: "
+                              f'{_last_line(error)}') from None
     if outputs != [(1, len(metadata['classes']))]:
-        raise CheckpointError(f"exported model '{folder}': {METADATA} names {len(metadata['classes'])} classes, the graph "
-                              f"returns {outputs} for one image; export the run again")
+        raise CheckpointError(f"exported model '{folder}': {METADATA} names {len(metadata['classes'])} classes, the "
+                              f'graph returns {outputs} for one image; export the run again')
     return metadata, block
 
 
@@ -161,14 +163,14 @@ def _read_metadata(folder):
         raise CheckpointError(f"'{path}' has format {metadata['format']}, this version reads {FORMAT}; "
                               'export the run again, or install the version that wrote it')
     try:
+        view, shape = metadata['resize'], metadata['input']['exported_at']
         numbers = [*metadata['mean'], *metadata['std']]
-        view = metadata['resize']
         complete = (all(isinstance(name, str) for name in metadata['classes'])
                     and metadata['input']['layout'] in ('NCHW', 'NHWC') and isinstance(metadata['input']['name'], str)
-                    and len(metadata['input']['exported_at']) == 4 and all(map(_is_size, metadata['input']['exported_at']))
+                    and len(shape) == 4 and all(map(_is_size, shape))
                     and metadata['output'] in ('scores', 'probabilities')
                     and len(numbers) == 6 and all(isinstance(number, (int, float)) for number in numbers)
-                    and view.keys() == {'resize', 'crop'} and (view['crop'] is None or _is_size(view['crop']))
+                    and (view['crop'] is None or _is_size(view['crop']))
                     and (view['resize'] is None or _is_size(view['resize'])
                          or len(view['resize']) == 2 and all(map(_is_size, view['resize'])))
                     and all(len(metadata['files'][name]['sha256']) == 64 for name in (SYMBOL, PARAMETERS)))
@@ -176,8 +178,6 @@ def _read_metadata(folder):
         complete = False
     if not complete:
         raise CheckpointError(f"'{path}' is incomplete or altered; export the run again")
-    if isinstance(view['resize'], list):
-        view['resize'] = tuple(view['resize'])
     return metadata
 
 
@@ -213,7 +213,7 @@ def check_graph(text, place):
         _check_indices(graph)
         _check_outputs(graph)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, mx.MXNetError) as error:
-        raise CheckpointError(f"'{place}' is not a valid MXNet graph: {_first_line(error)}") from None
+        raise CheckpointError(f"'{place}' is not a valid MXNet graph: {_last_line(error)}") from None
 
 
 def _check_indices(graph):
@@ -261,6 +261,6 @@ def _check_outputs(graph):
             raise ValueError(f"{entry}: node '{graph['nodes'][entry[0]]['name']}' has {outputs[entry[0]]} outputs")
 
 
-def _first_line(error):
-    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith('Stack trace')]
-    return lines[-1].strip() if lines and lines[0].startswith('Traceback') else (lines or [type(error).__name__])[0].strip()
+def _last_line(error):
+    """The line of an MXNetError that says what was wrong; those before it are where."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]

@@ -76,6 +76,7 @@ def test_module_api_reads_the_files(net, tmp_path, pixels):
 def test_metadata(net, tmp_path):
     report = export_net(net, tmp_path / 'export')
     metadata = json.loads((tmp_path / 'export/model.json').read_text())
+    assert 'area averaging' in metadata['resize'].pop('rule')
     versions = metadata.pop('versions')
     assert versions['mxnet'] == mx.__version__ and set(versions) == {'gluon_fgvc', 'mxnet', 'numpy'}
     files = metadata.pop('files')
@@ -153,6 +154,19 @@ def test_existing_export_is_kept_unless_asked(net, tmp_path):
     assert (tmp_path / 'export' / 'notes.txt').read_text() == 'mine'
 
 
+def test_full_disk(net, tmp_path, monkeypatch):
+    save = mx.nd.save
+
+    def save_half(path, values):  # what MXNet 1.9.1 does on a full disk, without an error
+        save(path, values)
+        os.truncate(path, os.path.getsize(path) // 2)
+
+    monkeypatch.setattr(mx.nd, 'save', save_half)
+    with pytest.raises(CheckpointError, match='does not read back .* MiB free'):
+        export_net(net, tmp_path / 'export')
+    assert os.listdir(tmp_path) == []
+
+
 class Ending(HybridBlock):
     def __init__(self, net, end):
         super().__init__()
@@ -193,4 +207,6 @@ def test_wrong_number_of_classes(net, tmp_path):
 
 def test_view_without_crop_survives(net, tmp_path):
     export_net(net, tmp_path / 'export', test_view=TestView(resize=30, crop=None))
-    assert deploy.load_exported(tmp_path / 'export')[0]['resize'] == {'resize': 30, 'crop': None}
+    images = [np.full((60, 90, 3), 200, 'uint8'), np.full((90, 60, 3), 100, 'uint8')]
+    predictor = deploy.Predictor(tmp_path / 'export')
+    assert [predictor.transform(image).shape for image in images] == [(30, 45, 3), (45, 30, 3)]
