@@ -13,6 +13,7 @@ class Normalize(HybridBlock):
 
     def __init__(self, mean, std, **kwargs):
         super().__init__(**kwargs)
+        self.mean, self.std = tuple(mean), tuple(std)
         with self.name_scope():
             # One multiply and one add: x * scale + shift.
             self.scale = self.params.get_constant('scale', nd.array([1 / (255 * s) for s in std]).reshape((1, 3, 1, 1)))

@@ -1,0 +1,226 @@
+"""A network becomes three files that any MXNet program runs, and is proved to be the same network.
+
+The graph is what ``net`` does outside training, its parameters carry structural names
+(``body.stage1.0.conv1.weight``), and exporting a network again gives the same bytes. For the files
+and how to read them see :mod:`gluon_fgvc.deploy.predictor`.
+"""
+import json
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from typing import Mapping, Optional
+
+import mxnet as mx
+import numpy as np
+
+import gluon_fgvc
+from gluon_fgvc.deploy.predictor import FORMAT, METADATA, PARAMETERS, SYMBOL, load_exported, operators, sha256
+from gluon_fgvc.errors import CheckFailed, CheckpointError
+from gluon_fgvc.nn import Normalize
+
+RESIZE_RULE = ('resize: the new shorter side, the longer one rounded down, or [height, width]; area averaging to '
+               'shrink, bilinear interpolation to enlarge (INTER_AREA, INTER_LINEAR of OpenCV); then crop: side of '
+               'the centre crop')
+_PYTHON = re.compile(r'Custom|_CustomFunction|_Native|_NDArray|_npi_Custom')
+_RANDOM = re.compile(r'_?(random|sample)_(?!pdf).*|_?shuffle|normal|uniform|(_npx_)?_image_random_.*|'
+                     r'_npi_(random|shuffle|bernoulli|choice|gumbel|multinomial|normal|uniform|exponential|gamma).*')
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What :func:`export` wrote and measured."""
+
+    folder: str
+    files: Mapping[str, Mapping]         # name → {'bytes': …, 'sha256': …}
+    random_difference: float             # on random images
+    image_difference: Optional[float]    # on real images; None where there were none
+    images: int                          # how many real images
+
+    @property
+    def difference(self):
+        """The larger of the two."""
+        return max(self.random_difference, self.image_difference or 0.0)
+
+
+def export(net, folder, *, classes, test_view, input_size, mean, std, method, source=None,
+           bake_preprocessing=False, bake_softmax=False, images=(), tolerance=1e-5, overwrite=False):
+    """Write ``net`` into ``folder``, after proving that what was written computes the same.
+
+    :param net: HybridBlock, normalised images (N,3,H,W) → scores (N,K).
+    :param classes: K names.
+    :param test_view: :class:`gluon_fgvc.config.TestView`, how an image is prepared.
+    :param input_size: (height, width) in pixels of the images of the check.
+    :param mean, std: three numbers each, RGB on [0, 1].
+    :param method: name of the method.
+    :param source: dict kept in the metadata: where the network comes from.
+    :param bake_preprocessing: the graph takes pixels (N,H,W,3), uint8 or float32, 0 to 255, and
+        normalises them itself; without, it takes normalised images (N,3,H,W) float32.
+    :param bake_softmax: the graph returns probabilities; without, scores.
+    :param images: real images to compare on, each numpy uint8 RGB (H,W,3), prepared by the test view.
+    :param tolerance: largest absolute difference allowed between ``net`` and the files read back, over
+        random and real images, in the scores (unless baked away) and in their softmax.
+    :param overwrite: replace an exported model in ``folder``. Other files there are left alone.
+    :returns: :class:`Exported`.
+    :raises CheckFailed: the files compute something else, or the graph holds operators that need Python
+        or draw random numbers outside training; ``folder`` is then as it was.
+    :raises CheckpointError: ``folder`` holds an exported model and ``overwrite`` is false.
+    """
+    if os.path.exists(os.path.join(folder, METADATA)) and not overwrite:
+        raise CheckpointError(f"'{folder}' already holds an exported model; --overwrite replaces it")
+    ctx = next(iter(net.collect_params().values())).list_ctx()[0]
+    normalize = Normalize(mean, std, prefix='normalize_')
+    normalize.collect_params().reset_ctx(ctx)
+    height, width = input_size
+    # Deferred shapes need one forward pass before the parameters can be written.
+    scores = net(normalize(mx.nd.zeros((1, height, width, 3), ctx=ctx)))
+    if scores.shape != (1, len(classes)):
+        raise CheckFailed(f'the network returns {scores.shape} for one image, expected (1, {len(classes)}): '
+                          'one score for each class')
+
+    symbol, parameters = _trace(net, normalize if bake_preprocessing else None, bake_softmax)
+    flexible = _is_flexible(symbol, parameters, bake_preprocessing, height, width)
+    metadata = {
+        'format': FORMAT,
+        'classes': list(classes),
+        'input': {
+            'name': 'data',
+            'layout': 'NHWC' if bake_preprocessing else 'NCHW',
+            'shape': _shape(bake_preprocessing, None, *((None, None) if flexible else (height, width))),
+            'exported_at': _shape(bake_preprocessing, 1, height, width),
+            'flexible': flexible,
+            'dtype': ['uint8', 'float32'] if bake_preprocessing else ['float32'],
+            'values': 'RGB, 0 to 255' if bake_preprocessing else 'RGB, (pixel / 255 - mean) / std',
+        },
+        'mean': [float(m) for m in mean],
+        'std': [float(s) for s in std],
+        'resize': {'resize': test_view.resize, 'crop': test_view.crop, 'rule': RESIZE_RULE},
+        'output': 'probabilities' if bake_softmax else 'scores',
+        'method': method,
+        'source': dict(source or {}),
+        'versions': {'gluon_fgvc': gluon_fgvc.__version__, 'mxnet': mx.__version__, 'numpy': np.__version__},
+    }
+
+    parent = os.path.dirname(os.path.abspath(folder))
+    os.makedirs(parent, exist_ok=True)
+    draft = tempfile.mkdtemp(dir=parent, prefix='.export-')
+    try:
+        _write(draft, symbol, parameters, metadata)
+        try:
+            _, graph = load_exported(draft, ctx)
+        except CheckpointError as error:  # a full disk goes unnoticed when MXNet writes
+            free = shutil.disk_usage(parent).free >> 20
+            raise CheckpointError(f"cannot export to '{folder}': what was written does not read back ({free} MiB free "
+                                  f'on the disk): {error}') from None
+        on_random, on_images = _compare(net, normalize, graph, metadata, images, ctx)
+        exported = Exported(str(folder), metadata['files'], on_random, max(on_images, default=None), len(on_images))
+        if exported.difference > tolerance:
+            raise CheckFailed(f'the exported graph differs from the network by {exported.difference:.3g}, the largest '
+                              f'over random and {len(on_images)} real images; allowed is {tolerance:g}; '
+                              f"nothing was written to '{folder}'")
+        _move(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return exported
+
+
+def _trace(net, normalize, softmax):
+    """Return the graph as JSON text and its parameters, dict of 'arg:…' or 'aux:…' → NDArray."""
+    data = mx.sym.var('data')
+    output = net(normalize(data) if normalize else data)
+    if softmax:
+        output = mx.sym.softmax(output, axis=-1, name='probabilities')
+    named = {p.name: (p.name, p) for p in net.collect_params().values()}  # name in the graph → name in the files, value
+    for prefix, block in [('', net)] + ([('normalize.', normalize)] if normalize else []):
+        named.update({p.name: (prefix + name, p) for name, p in block._collect_params_with_prefix().items()})
+
+    graph = json.loads(output.tojson())
+    for operator, name, attributes in operators(graph):
+        if _PYTHON.fullmatch(operator):
+            raise CheckFailed(f"operator {operator} ('{name}') needs Python code and cannot be exported")
+        always_drops = operator in ('Dropout', '_npx_dropout') and attributes.get('mode') == 'always'
+        if always_drops or _RANDOM.fullmatch(operator):
+            raise CheckFailed(f"operator {operator} ('{name}') draws random numbers; the deployed network must not")
+    for node in graph['nodes']:
+        for entry in node['inputs']:
+            entry[2] = 0  # counts how often the network was traced
+        if node['op'] == 'null':
+            node['name'] = named[node['name']][0] if node['name'] in named else node['name']
+            # Initialiser, rates and the like belong to training; that of a constant holds a memory address.
+            node['attrs'] = {k: v for k, v in node.get('attrs', {}).items()
+                             if k not in ('__init__', '__lr_mult__', '__wd_mult__')}
+
+    auxiliary = set(output.list_auxiliary_states())
+    parameters = {}
+    for name in output.list_inputs():
+        if name != 'data':
+            parameters[('aux:' if name in auxiliary else 'arg:') + named[name][0]] = named[name][1]._reduce()
+    return json.dumps(graph, indent=1), parameters
+
+
+def _shape(channels_last, count, height, width):
+    return [count, height, width, 3] if channels_last else [count, 3, height, width]
+
+
+def _is_flexible(symbol, parameters, channels_last, height, width):
+    """Whether the graph accepts images of another size than (height, width) with the same parameters."""
+    shapes = {name.split(':', 1)[1]: value.shape for name, value in parameters.items()}
+    try:
+        mx.sym.load_json(symbol).infer_shape(data=tuple(_shape(channels_last, 1, height + 32, width + 64)), **shapes)
+    except mx.MXNetError:
+        return False
+    return True
+
+
+def _write(folder, symbol, parameters, metadata):
+    """Write the three files; ``metadata`` receives the sizes and sha256 of the first two."""
+    _write_text(os.path.join(folder, SYMBOL), symbol)
+    mx.nd.save(os.path.join(folder, PARAMETERS), parameters)
+    metadata['files'] = {name: {'bytes': os.path.getsize(os.path.join(folder, name)),
+                                'sha256': sha256(os.path.join(folder, name))} for name in (SYMBOL, PARAMETERS)}
+    _write_text(os.path.join(folder, METADATA), json.dumps(metadata, indent=2))
+
+
+def _write_text(path, text):
+    with open(path, 'w', encoding='utf-8') as stream:
+        stream.write(text + '\n')
+
+
+def _compare(net, normalize, graph, metadata, images, ctx):
+    """Return how far ``graph`` is from ``net``: the largest on random images, and one number for each of ``images``."""
+    baked = metadata['input']['layout'] == 'NHWC'
+
+    def difference(pixels):
+        scores, found = net(normalize(pixels)), graph(pixels if baked else normalize(pixels))
+        if metadata['output'] == 'probabilities':
+            return _largest_difference(mx.nd.softmax(scores), found)
+        return max(_largest_difference(scores, found), _largest_difference(mx.nd.softmax(scores), mx.nd.softmax(found)))
+
+    height, width = metadata['input']['exported_at'][1:3] if baked else metadata['input']['exported_at'][2:]
+    # Another batch size than the one traced and, where the graph allows it, another image size.
+    shapes = [(2, height, width, 3)] + [(1, height + 32, width + 64, 3)] * metadata['input']['flexible']
+    rng = np.random.RandomState(0)
+    return (max(difference(mx.nd.array(rng.uniform(0, 255, shape), ctx=ctx)) for shape in shapes),
+            [difference(mx.nd.array(image[np.newaxis], ctx=ctx, dtype='uint8')) for image in images])
+
+
+def _largest_difference(expected, found):
+    if expected.shape != found.shape:
+        return float('inf')
+    difference = np.abs(expected.asnumpy().astype('float64') - found.asnumpy())
+    return float(difference.max()) if np.isfinite(difference).all() else float('inf')
+
+
+def _move(draft, folder):
+    """Move the files of ``draft`` into ``folder``; the metadata leave first and arrive last.
+
+    An interrupted replacement is thus no exported model, never a mixture of two.
+    """
+    os.makedirs(folder, exist_ok=True)
+    if os.path.exists(os.path.join(folder, METADATA)):
+        os.remove(os.path.join(folder, METADATA))
+    for name in (SYMBOL, PARAMETERS, METADATA):
+        with open(os.path.join(draft, name), 'rb') as stream:
+            os.fsync(stream.fileno())
+        os.replace(os.path.join(draft, name), os.path.join(folder, name))

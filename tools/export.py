@@ -1,0 +1,75 @@
+"""Export the network of a run as graph, parameters and description, and prove that they compute the same.
+
+The files are read back and compared with the network on random and on real images; nothing is left
+behind if they differ. Any MXNet program reads them; tools/predict.py and gluon_fgvc.deploy.Predictor
+prepare the images as well.
+"""
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from gluon_fgvc import cli, data, deploy
+from gluon_fgvc.data.search import find_images
+from gluon_fgvc.engine import run
+from gluon_fgvc.engine.files import sha256_of_file
+from gluon_fgvc.errors import DataError
+
+IMAGES = 16
+
+
+def main(argv=None):
+    parser = cli.Parser(__doc__, 'python tools/export.py work_dirs/quickstart/20260101-120000 --bake-preprocessing')
+    parser.add_argument('run', metavar='RUN', type=Path, help='run folder that tools/train.py made')
+    parser.add_argument('--out', metavar='DIR', type=Path, help='default: RUN/export')
+    parser.add_argument('--bake-preprocessing', action='store_true',
+                        help='the graph takes pixels (N,H,W,3), 0 to 255, instead of normalised images (N,3,H,W)')
+    parser.add_argument('--bake-softmax', action='store_true', help='the graph returns probabilities instead of scores')
+    parser.add_argument('--images', metavar='INPUT', nargs='+',
+                        help='images, folders or quoted globs to compare on instead of the test split')
+    parser.add_argument('--which', default='best', choices=('best', 'last'), help='checkpoint; default: %(default)s')
+    parser.add_argument('--overwrite', action='store_true', help='replace an exported model')
+    args = parser.parse_args(argv)
+
+    opened = run.open_run(args.run, args.which, run.contexts_of('cpu0'))
+    cfg, images = opened.cfg, real_images(opened.cfg, args.images)
+    folder = args.out or args.run / 'export'
+    exported = deploy.export(
+        opened.method.net, folder, classes=opened.classes, test_view=cfg.data.test, input_size=images[0].shape[:2],
+        mean=opened.normalize.mean, std=opened.normalize.std, method=cfg.method.name,
+        source={'run': args.run.resolve().name, 'checkpoint': args.which, 'epoch': opened.epoch,
+                'backbone': cfg.backbone.name, 'config_sha256': sha256_of_file(args.run / 'config.yaml')},
+        bake_preprocessing=args.bake_preprocessing, bake_softmax=args.bake_softmax, images=images,
+        overwrite=args.overwrite)
+    for name, entry in exported.files.items():
+        print(f"{entry['sha256']}  {entry['bytes']:>11,} bytes  {name}")
+    print(f'largest difference from the network: {exported.random_difference:.3g} on random images, '
+          f'{exported.image_difference:.3g} on {exported.images} real ones')
+    print(f'exported to {folder}')
+
+
+def real_images(cfg, inputs=None):
+    """Return up to ``IMAGES`` prepared images, uint8 RGB (H,W,3), of ``inputs`` or of the test split.
+
+    Those that cannot be read are left out.
+
+    :raises DataError: if that leaves none.
+    """
+    try:
+        paths = find_images(inputs) if inputs else data.build(cfg.data).test.paths
+    except DataError as error:
+        raise DataError(str(error) if inputs else f'{error} (--images names other images to compare on)') from None
+    transform, images, reason = data.TestTransform(cfg.data.test), [], None
+    # Spread over the whole list, which is often sorted by class.
+    for i in np.unique(np.linspace(0, len(paths) - 1, IMAGES).astype(int)):
+        try:
+            images.append(transform(data.read_image(paths[i]), None))
+        except DataError as error:
+            reason = error
+    if not images:
+        raise DataError(f'no image to compare on can be used; the last: {reason}')
+    return images
+
+
+if __name__ == '__main__':
+    sys.exit(cli.run(main))
