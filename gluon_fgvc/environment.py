@@ -76,10 +76,11 @@ def _one_line(otherwise):
 
 def check_python():
     """Raise SetupError unless this Python is one that MXNet runs on."""
-    first, last = ('.'.join(map(str, version)) for version in PYTHON)
-    if not PYTHON[0] <= tuple(sys.version_info[:2]) <= PYTHON[1]:
-        raise SetupError('Python {}.{} cannot run MXNet {}: use Python {} to {}, e.g. python{last} -m venv .venv'.format(
-            sys.version_info[0], sys.version_info[1], MXNET, first, last, last=last))
+    this = tuple(sys.version_info[:2])
+    if not PYTHON[0] <= this <= PYTHON[1]:
+        this, first, last = ('.'.join(map(str, version)) for version in (this,) + PYTHON)
+        raise SetupError('Python {} cannot run MXNet {}: use Python {} to {}, e.g. python{} -m venv .venv'.format(
+            this, MXNET, first, last, last))
 
 
 def _check_numpy():
@@ -152,7 +153,7 @@ def _cgroup_quotas(root='/sys/fs/cgroup', membership='/proc/self/cgroup'):
     quotas = []
     for line in _read(membership).splitlines():
         _, controllers, path = line.split(':', 2)
-        parts = path.strip('/').split('/')
+        parts = [part for part in path.split('/') if part]
         # In a container the path can be the host's, unknown here; the container's own group is then the root.
         for depth in range(len(parts) + 1):
             folder = os.path.join(root, controllers, *parts[:depth])
