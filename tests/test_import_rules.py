@@ -81,7 +81,7 @@ def violations(root):
         # An empty __init__.py only marks a folder as a package.
         if not ast.get_docstring(tree) and (text.strip() or file.name != '__init__.py'):
             found.append(f'{place}:1: no docstring')
-        for line, imported in imports(tree, module, modules):
+        for line, imported in sorted(set(imports(tree, module, modules))):
             reason = forbidden(module[len(PACKAGE) + 1:], imported)
             if reason:
                 found.append(f'{place}:{line}: imports {imported}: {reason}')
