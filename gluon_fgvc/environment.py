@@ -18,7 +18,8 @@ MXNET = '1.9.1'
 
 # Shared libraries that wheels link but do not carry → the Debian package that does.
 SYSTEM_LIBRARIES = {
-    'libgomp.so.1': 'libgomp1',              # MXNet
+    'libgomp.so.1': 'libgomp1',              # MXNet, this and the next
+    'libquadmath.so.0': 'libquadmath0',
     'libGL.so.1': 'libgl1',                  # OpenCV, this and the next two
     'libgthread-2.0.so.0': 'libglib2.0-0',
     'libglib-2.0.so.0': 'libglib2.0-0',

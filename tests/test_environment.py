@@ -88,6 +88,7 @@ def test_other_mxnet(machine):
 
 @pytest.mark.parametrize('library, remedy', [
     ('libgomp.so.1', 'apt-get install -y libgomp1'),
+    ('libquadmath.so.0', 'apt-get install -y libquadmath0'),  # MXNet carries libgfortran, which links it
     ('libcudnn.so.8', 'pip install nvidia-cudnn-cu11==8.9.6.50'),
     ('libcuda.so.1', 'install the driver, or use the CPU: pip uninstall -y mxnet && pip install mxnet==1.9.1'),
     ('libstrange.so.7', 'install the package that carries it'),
