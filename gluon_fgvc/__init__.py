@@ -1,2 +1,6 @@
 """Fine-grained visual classification on Gluon/MXNet."""
+from gluon_fgvc import environment
+
 __version__ = '0.1.0'
+
+environment.prepare()

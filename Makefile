@@ -1,0 +1,57 @@
+# Every target does its own set-up: a virtual environment from the committed lock, made once.
+VENV ?= .venv
+LOCK ?= requirements/cpu.lock
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+TESTS ?= tests
+# Two workers with one OpenMP thread each are faster than one with two; tests/conftest.py sets the threads.
+WORKERS ?= 2
+
+# The first Python that the locks support. PYTHON=... overrides.
+suits = $(shell $(1) tools/check_system.py --python-only >/dev/null 2>&1 && echo $(1))
+find_python = $(or $(PYTHON),$(call suits,python3.11),$(call suits,python3.10),$(call suits,python3.9),python3)
+
+.PHONY: help quickstart test test-slow lint lock clean
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+quickstart: $(READY)  ## train, evaluate, predict and export on real photographs (minutes)
+	$(PY) tools/quickstart.py
+
+test: $(READY)  ## run the fast tests; TESTS=tests/nn for some of them
+	$(PY) -m pytest -q -m 'not slow' -n $(WORKERS) $(TESTS)
+
+test-slow: $(READY)  ## run the tests that take minutes
+	$(PY) -m pytest -q -m slow $(TESTS)
+
+lint: $(READY)  ## check style
+	$(PY) -m ruff check .
+
+# The stamp is written last and the folder is cleared first, so an interrupted installation is begun anew.
+$(READY): $(LOCK) setup.py
+	@python='$(find_python)'; set -ex; \
+	$$python tools/check_system.py; \
+	$$python -m venv --clear $(VENV); \
+	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r $(LOCK); \
+	$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	touch $@
+
+# Keeps the pins it finds; UPGRADE=--upgrade renews them all.
+UV := build/uv/bin/uv
+COMPILE = $(UV) pip compile setup.py --quiet --universal --python-version 3.9 --generate-hashes \
+	--custom-compile-command 'make lock' $(UPGRADE)
+
+lock: $(UV)  ## resolve requirements/*.lock after a change of setup.py
+	$(COMPILE) --extra cpu --extra demo --extra dev -o requirements/cpu.lock
+	$(COMPILE) --extra cpu --extra demo --extra dev --extra tutorial -o requirements/tutorial.lock
+	$(COMPILE) --extra cu112 --extra demo --extra dev -o requirements/cu112.lock
+
+$(UV):
+	$(find_python) -m venv --clear build/uv
+	build/uv/bin/python -m pip install -q --disable-pip-version-check 'uv==0.13.8'
+
+clean:  ## remove the environment and caches (runs and data stay)
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

