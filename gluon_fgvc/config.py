@@ -201,6 +201,8 @@ class TrainConfig:
         'none', "'none', 'balanced' (N / (K n_k)) or one factor per class")
     ema: float = option(0.0, 'decay per step of an exponential moving average of the parameters, which '
                              'is then what is evaluated and kept; 0 is off', minimum=0, below=1)
+    select_by: str = option('top1', 'what validation chooses the epoch by (the other breaks ties); a small split '
+                                    'is steadier in its loss', choices=('top1', 'loss'))
 
 
 # --- run -------------------------------------------------------------------------------------
@@ -216,7 +218,7 @@ class RunConfig:
     hybridize: bool = option(True, 'compile the network with static memory')
     log_every: int = option(20, 'steps between log lines (one synchronisation each)', minimum=1)
     save_every: int = option(1, 'epochs between checkpoints', minimum=1)
-    early_stop_patience: int = option(0, 'epochs without a better validation top-1 before stopping; 0 is off',
+    early_stop_patience: int = option(0, 'epochs without a better validation result before stopping; 0 is off',
                                       minimum=0)
     work_dir: str = option('work_dirs', 'folder that receives the run folders')
 

@@ -50,7 +50,8 @@ class Loader:
                 raise ValueError(f"'{value}' is none of {', '.join(allowed)}")
         if not len(image_set):
             raise DataError(f"split '{image_set.name}' has no images")
-        self.image_set, self.bad = image_set, {}  # bad: path → why it could not be read
+        self.image_set, self.transform = image_set, transform
+        self.bad = {}  # path → why it could not be read
         self._sampler = sampler or (samplers.Shuffled(len(image_set), seed) if train
                                     else samplers.Sequential(len(image_set)))
         self._batch_size, self._last, self._skip = batch_size, last, bad_image == 'skip'

@@ -53,7 +53,7 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
 
     for epoch in range(now.epoch, settings.epochs):
         if run.early_stop_patience and now.without_gain >= run.early_stop_patience:
-            log.line(f'stopped: no better validation top-1 for {now.without_gain} epochs')
+            log.line(f'stopped: no better validation {settings.select_by} for {now.without_gain} epochs')
             break
         phase, first, length = timeline[epoch]
         if trainer is None or phase is not timeline[epoch - 1][0]:
@@ -123,12 +123,14 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
         if val is not None:
             row.update(_validate(net, method, average, normalize, val, contexts, num_classes))
         # Validation decides; without a validation split the last epoch is the best by definition.
-        better = val is None or not now.best or _score(row) > (now.best['top1'], -now.best['loss'])
+        better = val is None or not now.best or _score(row, settings.select_by) > now.best['score']
         now.epoch = epoch + 1
         now.without_gain = 0 if better else now.without_gain + 1
         if better:
-            now.best = {'epoch': epoch, 'split': val and 'val', **({'top1': row['val_top1'], 'loss': row['val_loss']}
-                                                                   if val else {})}
+            now.best = {'epoch': epoch, 'split': None}
+            if val is not None:
+                now.best = {'epoch': epoch, 'split': 'val', 'metric': settings.select_by,
+                            'value': row[f'val_{settings.select_by}'], 'score': _score(row, settings.select_by)}
         log.record(kind='epoch', epoch=epoch, phase=phase.name, lr=rate, **row, seconds=round(time.time() - started, 2))
         log.line(_epoch_line(epoch, settings.epochs, phase, row, time.time() - started, better and val is not None))
         if better:
@@ -199,8 +201,10 @@ def _validate(net, method, average, normalize, val, contexts, num_classes):
     return {f'val_{name}': value for name, value in summary.items()}
 
 
-def _score(row):
-    return row['val_top1'], -row['val_loss']
+def _score(row, select_by):
+    """Return what is compared, larger is better: the chosen measure first, the other one to break ties."""
+    top1, loss = row['val_top1'], -row['val_loss']
+    return [top1, loss] if select_by == 'top1' else [loss, top1]
 
 
 def _epoch_line(epoch, epochs, phase, row, seconds, best):

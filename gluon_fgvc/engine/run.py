@@ -137,7 +137,7 @@ def headline(result):
     """Return one line that sums an evaluation up and says which split chose the epoch."""
     tops = ' '.join(f'top-{k} {result[f"top{k}"]:.4f}' for k in (1, 3, 5) if f'top{k}' in result)
     chosen = result['chosen_by']
-    by = f"epoch {chosen['epoch'] + 1}, chosen by {chosen['split']} top-1" if chosen['split'] else \
+    by = f"epoch {chosen['epoch'] + 1}, chosen by {chosen['split']} {chosen['metric']}" if chosen['split'] else \
         f"epoch {chosen['epoch'] + 1}, the last (no validation split)"
     return (f"{result['split']}: {tops} mean class {result['mean_class_accuracy']:.4f} loss {result['loss']:.4f} on "
             f"{result['images']} images ({by})")
