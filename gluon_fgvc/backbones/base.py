@@ -26,10 +26,12 @@ class Naming:
 class Backbone(gluon.HybridBlock):
     """``stem``, ``stage1`` … ``stageN`` and ``pool``: images in, the last feature map out.
 
-    A stage ends where the resolution halves next, after its last BatchNorm and ReLU. The last map has
-    no fixed size: the window pools before a zoo net's classifier give way to ``pool``.
+    A stage ends just before the resolution halves; the last one holds whatever BatchNorm and ReLU close the
+    net, so the last map is never negative. Any image size will do: the pools of fixed window before a zoo
+    net's classifier give way to ``pool``.
 
-    :param name: prefix of all parameters and the attribute ``name``.
+    :param name: the attribute ``name`` and prefix of all parameters; it does not depend on other nets, so
+        neither do the names in an exported graph.
     :param stem: list of layers before the first stage.
     :param stages: list of lists of layers.
     :param mean, std: 3-tuples, RGB on [0, 1]: how the images of its pretrained weights were normalised.
@@ -39,7 +41,9 @@ class Backbone(gluon.HybridBlock):
     ``pool_units``; ``source_classifier``, which is None or (weight (K0,C), bias (K0,), class names or
     None), what was on top of the pooled vector when the weights were trained.
 
-    Inputs: images (N,3,H,W), normalised. Outputs: map (N,channels[-1],h,w).
+    Inputs: images (N,3,H,W), normalised. Outputs: map (N,channels[-1],h,w), H/strides[-1] high.
+
+    :raises ConfigError: if the head is unknown.
     """
 
     def __init__(self, name, stem, stages, mean=IMAGENET_MEAN, std=IMAGENET_STD, head='gap'):
@@ -57,7 +61,7 @@ class Backbone(gluon.HybridBlock):
         self.pool_units = self.channels[-1]
 
     def _infer_shapes(self, side=256):
-        """Fix the shapes of all parameters and return (channels, strides) of the stages."""
+        """Give all parameters their shapes, which files are held against; return (channels, strides) of the stages."""
         maps = sym.Group(self.stage_maps(sym.var('images')))
         inputs, outputs, states = maps.infer_shape(images=(1, 3, side, side))
         shapes = dict(zip(maps.list_arguments() + maps.list_auxiliary_states(), inputs + states))

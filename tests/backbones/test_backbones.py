@@ -1,0 +1,162 @@
+"""Every backbone: the stages it declares, and the same numbers hybridized, exported and as the zoo net."""
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd, gluon
+
+from gluon_fgvc import backbones
+from gluon_fgvc.errors import ConfigError
+
+RESNET = ((64, 128, 256, 512), (4, 8, 16, 32))
+BOTTLENECK = ((256, 512, 1024, 2048), (4, 8, 16, 32))
+DECLARED = {
+    **{f'resnet{depth}_{version}': RESNET for depth in (18, 34) for version in ('v1', 'v2', 'v1b')},
+    **{f'resnet{depth}_{version}': BOTTLENECK for depth in (50, 101, 152) for version in ('v1', 'v2', 'v1b', 'v1d')},
+    **{f'vgg{depth}{bn}': ((128, 256, 512, 512), (2, 4, 8, 16)) for depth in (11, 13, 16, 19) for bn in ('', '_bn')},
+    'mobilenetv2_1.0': ((24, 32, 96, 1280), (4, 8, 16, 32)),
+    'mobilenetv2_0.75': ((18, 24, 72, 1280), (4, 8, 16, 32)),
+    'mobilenetv2_0.5': ((12, 16, 48, 1280), (4, 8, 16, 32)),
+    'mobilenetv2_0.25': ((6, 8, 24, 1280), (4, 8, 16, 32)),
+    'efficientnet_lite0': ((24, 40, 112, 1280), (4, 8, 16, 32)),
+}
+QUICK = ['resnet18_v1', 'resnet18_v2', 'resnet18_v1b', 'resnet50_v1d', 'vgg11_bn', 'mobilenetv2_0.25',
+         'efficientnet_lite0']
+
+
+def names(quick=QUICK, of=DECLARED):
+    """All backbones, those outside ``quick`` marked slow."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in of]
+
+
+def images(*shape):
+    return mx.nd.array(np.random.RandomState(0).standard_normal(shape))
+
+
+def unsettle(net):
+    """Give BatchNorm statistics that do something, as if the net had been trained."""
+    random = np.random.RandomState(1)
+    for name, parameter in net.collect_params().items():
+        if name.endswith('running_mean'):
+            parameter.set_data(mx.nd.array(random.uniform(-0.1, 0.1, parameter.shape)))
+        elif name.endswith('running_var'):
+            parameter.set_data(mx.nd.array(random.uniform(0.5, 1.5, parameter.shape)))
+
+
+def test_all_backbones_are_declared_here():
+    assert backbones.available() == sorted(DECLARED)
+
+
+@pytest.mark.parametrize('name', names(QUICK + ['resnet50_v1', 'resnet50_v1b', 'vgg11', 'mobilenetv2_1.0']))
+def test_stages(name):
+    backbone, (channels, strides) = backbones.get(name), DECLARED[name]
+    assert (backbone.name, backbone.channels, backbone.strides) == (name, channels, strides)
+    assert backbone.stage_names == ('stage1', 'stage2', 'stage3', 'stage4')
+    assert backbone.source_classifier is None
+    for side in (64, 96):
+        x = images(1, 3, side, side)
+        maps = backbone.stage_maps(x)
+        assert [m.shape for m in maps] == [(1, c, side // s, side // s) for c, s in zip(channels, strides)]
+        last = backbone(x)
+        np.testing.assert_array_equal(last.asnumpy(), maps[-1].asnumpy())
+        assert last.min().asscalar() >= 0  # after its ReLU
+        np.testing.assert_allclose(backbone.pool(last).asnumpy(), last.asnumpy().mean((2, 3)), rtol=1e-4, atol=1e-6)
+        assert backbone.pool(last).shape == (1, backbone.pool_units)
+
+
+@pytest.mark.parametrize('name', ['resnet18_v1b', 'resnet50_v1d', 'vgg11', 'mobilenetv2_0.25', 'efficientnet_lite0'])
+def test_any_image_size_works(name):
+    backbone = backbones.get(name)
+    for height, width in ((97, 75), (64, 131)):
+        x = images(2, 3, height, width)
+        assert backbone.pool(backbone(x)).shape == (2, backbone.pool_units)
+
+
+@pytest.mark.parametrize('name', names())
+def test_hybridized_and_exported_equal_imperative(name, tmp_path):
+    backbone, x = backbones.get(name), images(2, 3, 64, 64)
+    unsettle(backbone)
+    expected = backbone(x).asnumpy()
+    assert np.abs(expected).max() > 0
+    backbone.hybridize(static_alloc=True, static_shape=True)
+    hybrid = backbone(x).asnumpy()
+    np.testing.assert_allclose(hybrid, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
+    backbone.export(str(tmp_path / 'net'))
+    imported = gluon.SymbolBlock.imports(str(tmp_path / 'net-symbol.json'), ['data'], str(tmp_path / 'net-0000.params'))
+    np.testing.assert_array_equal(imported(x).asnumpy(), hybrid)
+    assert imported(images(1, 3, 96, 64)).shape[2:] == backbone(images(1, 3, 96, 64)).shape[2:]
+
+
+@pytest.mark.parametrize('name', names(['resnet18_v2', 'resnet50_v1d', 'vgg11_bn', 'efficientnet_lite0']))
+def test_gradient_reaches_every_parameter(name):
+    backbone, x = backbones.get(name), images(4, 3, 96, 96)
+    backbone.hybridize()
+    with autograd.record():
+        vector = backbone.pool(backbone(x))
+        loss = (vector * images(*vector.shape)).sum()
+    loss.backward()
+    for key, parameter in backbone._collect_params_with_prefix().items():
+        if parameter.grad_req != 'null':
+            gradient = parameter.grad().asnumpy()
+            assert np.isfinite(gradient).all() and np.any(gradient), key
+
+
+def zoo_net(name):
+    if name.endswith(('v1b', 'v1d')):
+        import gluoncv
+        return gluoncv.model_zoo.get_model(name)
+    return gluon.model_zoo.vision.get_model(name)
+
+
+def save_with_structure(net, path):
+    net.save_parameters(path)
+
+
+def save_as_before_1_3(net, path):
+    net.collect_params().save(path, strip_prefix=net.prefix)
+
+
+@pytest.mark.parametrize('save', [save_with_structure, save_as_before_1_3])
+@pytest.mark.parametrize('name', names(of=[name for name in DECLARED if name != 'efficientnet_lite0']))
+def test_with_its_weights_it_is_the_zoo_net(name, save, tmp_path):
+    net, x = zoo_net(name), images(1, 3, 64, 64)
+    net.initialize(mx.init.Xavier())
+    net(x)
+    unsettle(net)
+    save(net, str(tmp_path / 'zoo.params'))
+    backbone = backbones.get(name, weights=str(tmp_path / 'zoo.params'))
+    last = backbone(x)
+    if name.startswith('vgg'):
+        assert backbone.source_classifier is None
+        pool5 = max(index for index, layer in enumerate(net.features) if isinstance(layer, gluon.nn.MaxPool2D))
+        expected = net.features[:pool5](x).asnumpy()
+        np.testing.assert_allclose(last.asnumpy(), expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
+        return
+    weight, bias, classes = backbone.source_classifier
+    assert weight.shape == (1000, backbone.pool_units) and classes[934] == 'hotdog'
+    expected = net(x).asnumpy()
+    scores = backbone.pool(last).asnumpy() @ weight.T + bias
+    np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
+
+
+def test_parameter_names_are_structural_and_do_not_depend_on_other_nets():
+    first, second = backbones.get('resnet50_v1b'), backbones.get('resnet50_v1b')
+    assert 'stage4.0.conv1.weight' in first._collect_params_with_prefix()
+    assert list(first.collect_params()) == list(second.collect_params())
+    assert all(name.startswith('resnet50_v1b_') for name in first.collect_params())
+
+
+def test_the_seed_decides_the_initial_weights():
+    def draw(seed):
+        mx.random.seed(seed)
+        return backbones.get('efficientnet_lite0').stem[0].conv.weight.data().asnumpy()
+
+    first = draw(3)
+    np.testing.assert_array_equal(first, draw(3))
+    assert np.any(first != draw(4))
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match="unknown backbone 'resnet50v1b'; did you mean 'resnet50_v1b'"):
+        backbones.get('resnet50v1b')
+    with pytest.raises(ConfigError, match="unknown head 'gapp'; did you mean 'gap'"):
+        backbones.get('resnet18_v1', head='gapp')
