@@ -12,8 +12,8 @@ import numpy as np
 from gluon_fgvc import cli, data, deploy
 from gluon_fgvc.data.search import find_images
 from gluon_fgvc.engine import run
-from gluon_fgvc.engine.files import sha256_of_file
 from gluon_fgvc.errors import DataError
+from gluon_fgvc.files import sha256_of_file
 
 IMAGES = 16
 

@@ -19,9 +19,9 @@ from gluon_fgvc.data import TestTransform
 from gluon_fgvc.data.search import find_images
 from gluon_fgvc.deploy import ImageClassifier, Predictor
 from gluon_fgvc.engine import run
-from gluon_fgvc.engine.files import write_atomically
 from gluon_fgvc.engine.log import progress
 from gluon_fgvc.errors import CheckpointError, ConfigError, DataError
+from gluon_fgvc.files import write_atomically
 
 CSV, JSON, SHEET = 'predictions.csv', 'predictions.json', 'contact_sheet.jpg'
 PRINTED, ON_SHEET = 20, 60

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from gluon_fgvc import cli
 from gluon_fgvc.analysis import study
-from gluon_fgvc.analysis.files import write_text
 from gluon_fgvc.errors import ConfigError
+from gluon_fgvc.files import write_atomically
 
 OVERRIDE = re.compile(r'[A-Za-z_]\w*(\.\w+)+=.*', re.DOTALL)
 TRAIN = (sys.executable, str(Path(__file__).with_name('train.py')))
@@ -55,7 +55,7 @@ def main(argv=None, train=TRAIN):
         if failed:
             titles = ', '.join(run.title for run in failed)
             print(f'error: {len(failed)} of {len(runs)} runs failed: {titles}', file=sys.stderr)
-    print(f"page: {write_text(f'{args.results}.md', study.render(args.results))}")
+    print(f"page: {write_atomically(f'{args.results}.md', study.render(args.results))}")
     return cli.FAILED if failed else cli.OK
 
 

@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib import colormaps
 
 from gluon_fgvc.analysis import pictures
-from gluon_fgvc.analysis.files import write_text
 from gluon_fgvc.analysis.markup import STYLE, page, tag
 from gluon_fgvc.analysis.plots import percent
+from gluon_fgvc.files import write_atomically
 
 COLOUR_MAP = 'inferno'  # perceptually uniform, and in order of lightness for every kind of colour vision
 OPACITY = 0.5          # of the heat map over the gray photograph
@@ -79,7 +79,7 @@ def write_page(rows, path, title='Attention maps'):
             'so colours compare places within one map only.')
     text = page(title, tag('h1', title), tag('p', note, class_='soft'), _scale(), tag('main', lines),
                 style=STYLE + _STYLE)
-    return write_text(path, text)
+    return write_atomically(path, text)
 
 
 def _caption(name, values):

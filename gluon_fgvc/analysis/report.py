@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 
 from gluon_fgvc.analysis import pictures, plots, run_files
-from gluon_fgvc.analysis.files import write_text
 from gluon_fgvc.analysis.markup import STYLE, page, tag
 from gluon_fgvc.analysis.plots import Band, Series, number, percent
 from gluon_fgvc.analysis.statistics import calibration, wilson
+from gluon_fgvc.files import write_atomically
 
 WORST = 24             # thumbnails of the surest errors
 THUMBNAIL = 224        # their longer side in pixels, twice what is shown, for sharp screens
@@ -34,7 +34,7 @@ def write_report(folder, out=None):
                 _head(run, title), tag('main', _curves(run), _confusion(run), _per_class(run), _errors(run),
                                        _calibration(run), _details(run)),
                 style=STYLE + _STYLE, script=_SORT)
-    return write_text(out, text)
+    return write_atomically(out, text)
 
 
 def _get(tree, *keys, default='unknown'):
@@ -118,16 +118,14 @@ def _protocol(run):
         if chosen.split is None:
             return None
         return tag('p', tag('strong', f'Epoch {chosen.epoch + 1} is the best so far by validation '
-                                      f'{_metric(chosen.metric)} ({percent(chosen.value)}).'),
+                                      f'{_metric(chosen.metric)}{_value(chosen)}.'),
                    ' The test split was not evaluated.', class_='protocol')
     evaluated = run.evaluation.get('split', 'test')
     split, epoch = chosen.split, 'unknown' if chosen.epoch is None else chosen.epoch + 1
     if split is None:
         choice = f'No split chose the epoch: the last one, epoch {epoch}, was kept.'
     else:
-        value = '' if chosen.value is None else \
-            f" ({percent(chosen.value) if chosen.metric.startswith('top') else number(chosen.value)})"
-        choice = f'Epoch {epoch} was chosen by {SPLITS.get(split, split)} {_metric(chosen.metric)}{value}.'
+        choice = f'Epoch {epoch} was chosen by {SPLITS.get(split, split)} {_metric(chosen.metric)}{_value(chosen)}.'
     tests = run.test_evaluations
     warn = False
     if evaluated != 'test':
@@ -148,6 +146,10 @@ def _protocol(run):
         if len(tests) > 1:
             meaning += ' Whatever was changed between those was changed with the test split in view.'
     return tag('p', tag('strong', choice), ' ', meaning, class_='protocol warn' if warn else 'protocol')
+
+
+def _value(chosen):
+    return f" ({percent(chosen.value) if chosen.metric.startswith('top') else number(chosen.value)})"
 
 
 def _metric(name):

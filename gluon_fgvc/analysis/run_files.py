@@ -53,6 +53,7 @@ class RunFiles:
     epochs: Optional[List[dict]] = None             # 'epoch' records of metrics.jsonl, in order, one an epoch
     predictions: Optional[List[Prediction]] = None
     evaluation: Optional[dict] = None
+    chosen_by: Optional[dict] = None                # of the best checkpoint so far
     test_evaluations: List[dict] = field(default_factory=list)  # every one on record, oldest first
     missing: Dict[str, str] = field(default_factory=dict)  # file name → one sentence
 
@@ -90,6 +91,8 @@ def read(folder):
     run.epochs = get('metrics.jsonl', _epochs)
     run.predictions = get('predictions.csv', _predictions)
     run.evaluation = get('evaluation.json', _evaluation)
+    if (folder / 'best.json').exists():
+        run.chosen_by = get('best.json', lambda text: _mapping(json.loads(text)['chosen_by']))
     if len(run.missing) == len(WRITTEN_BY):
         raise CheckpointError(f"'{folder}' is not a run folder: it has no readable {', '.join(WRITTEN_BY)}")
     if (folder / 'test_evaluations.jsonl').exists():
@@ -145,18 +148,8 @@ def _predictions(text):
 
 
 def choice(run):
-    """Return the :class:`Choice` of a run: as its evaluation says, else by the rule of training.
-
-    That rule is the best validation top-1, then the lowest validation loss, then the first such epoch.
-    """
-    chosen = (run.evaluation or {}).get('chosen_by')
-    if isinstance(chosen, dict) and isinstance(chosen.get('epoch'), int):
-        if not chosen.get('split'):
-            return Choice(chosen['epoch'], None)
-        metric = chosen.get('metric', 'top1')
-        return Choice(chosen['epoch'], chosen['split'], metric, chosen.get('value', chosen.get(metric)))
-    judged = [e for e in run.epochs or () if e.get('val_top1') is not None]
-    if not judged:
-        return Choice(run.epochs[-1]['epoch'] if run.epochs else None, None)
-    best = max(judged, key=lambda e: (e['val_top1'], -e.get('val_loss', 0), -e['epoch']))
-    return Choice(best['epoch'], 'val', 'top1', best['val_top1'])
+    """Return the :class:`Choice` of a run, as its evaluation or else its best checkpoint says."""
+    chosen = (run.evaluation or {}).get('chosen_by') or run.chosen_by or {}
+    if not isinstance(chosen.get('epoch'), int):
+        return Choice(None, None)
+    return Choice(chosen['epoch'], chosen.get('split'), chosen.get('metric'), chosen.get('value'))

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 from gluon_fgvc.analysis import run_files
-from gluon_fgvc.analysis.files import write_text
 from gluon_fgvc.analysis.statistics import mean_and_sd
 from gluon_fgvc.errors import CheckpointError, ConfigError
+from gluon_fgvc.files import write_atomically
 
 METRICS = ('top1', 'top3', 'top5', 'mean_class_accuracy', 'loss')
 MACHINE = ('cpu', 'cores', 'omp_num_threads', 'gpus', 'python', 'mxnet', 'numpy', 'gluon_fgvc')  # kept of env.json
@@ -165,7 +165,7 @@ def execute(runs, train, evaluate=False, say=print):
 
 
 def _record(run, trained):
-    write_text(run.folder / RECORD, json.dumps({**run.settings, 'trained': trained}, indent=1) + '\n')
+    write_atomically(run.folder / RECORD, json.dumps({**run.settings, 'trained': trained}, indent=1) + '\n')
 
 
 # --- collecting ------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ def collect(name, runs, command, results):
             'evaluations': sorted(evaluations.values(), key=lambda e: (
                 str(e['evaluated_at']), e['config'], e['seed'], str(e['fold'])))}
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_text(path, json.dumps(tree, indent=1, ensure_ascii=False) + '\n')
+    return write_atomically(path, json.dumps(tree, indent=1, ensure_ascii=False) + '\n')
 
 
 def check_results(name, runs, results):

@@ -4,7 +4,6 @@ An exported model is a folder of three files: ``model-symbol.json`` (the graph),
 (its parameters) and ``model.json``, which says how to prepare an image and what comes out, and holds
 the sha256 of the other two. Reading one needs MXNet, not the code that built the network.
 """
-import hashlib
 import json
 import os
 import warnings
@@ -16,6 +15,7 @@ from mxnet.gluon import SymbolBlock
 from gluon_fgvc.config import TestView
 from gluon_fgvc.data import TestTransform, read_image
 from gluon_fgvc.errors import CheckpointError, DataError
+from gluon_fgvc.files import sha256_of_file
 from gluon_fgvc.nn import Normalize
 
 FORMAT = 1
@@ -121,7 +121,7 @@ def load_exported(folder, ctx=None):
     for name in (SYMBOL, PARAMETERS):
         path = os.path.join(folder, name)
         try:
-            found = sha256(path)
+            found = sha256_of_file(path)
         except OSError as error:
             raise CheckpointError(f"exported model '{folder}': cannot read {name}: {error.strerror}; "
                                   'export the run again') from None
@@ -183,15 +183,6 @@ def _read_metadata(folder):
 
 def _is_size(value):
     return isinstance(value, int) and value > 0
-
-
-def sha256(path):
-    """Return the sha256 of a file, as hexadecimal text."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as stream:
-        for block in iter(lambda: stream.read(1 << 20), b''):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def operators(graph):

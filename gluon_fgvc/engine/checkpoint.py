@@ -14,9 +14,9 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
-from gluon_fgvc.engine.files import remove, sha256_of_file, write_atomically
 from gluon_fgvc.engine.parameters import sha256_of, structural, to_numpy
 from gluon_fgvc.errors import CheckpointError
+from gluon_fgvc.files import remove, sha256_of_file, write_atomically
 
 FORMAT = 1
 KINDS = ('last', 'best')

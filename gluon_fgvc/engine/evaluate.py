@@ -9,8 +9,8 @@ from mxnet import autograd
 from mxnet.gluon.utils import split_and_load
 
 from gluon_fgvc.engine import metrics
-from gluon_fgvc.engine.files import write_atomically
 from gluon_fgvc.errors import DataError
+from gluon_fgvc.files import write_atomically
 
 
 def predict(net, normalize, loader, image_set, contexts, progress=None):

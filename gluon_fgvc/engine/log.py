@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gluon_fgvc.engine.files import write_atomically
+from gluon_fgvc.files import write_atomically
 
 
 class Log:

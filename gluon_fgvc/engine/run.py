@@ -16,10 +16,10 @@ from tqdm import tqdm
 from gluon_fgvc import __version__, backbones, config, data, methods
 from gluon_fgvc.engine import checkpoint
 from gluon_fgvc.engine.evaluate import evaluation, predict, write_evaluation
-from gluon_fgvc.engine.files import write_atomically
 from gluon_fgvc.engine.log import Log, progress
 from gluon_fgvc.engine.loop import fit
 from gluon_fgvc.errors import CheckpointError, ConfigError
+from gluon_fgvc.files import write_atomically
 from gluon_fgvc.nn import Normalize
 
 

@@ -79,7 +79,7 @@ def write_run(folder, classes=('functional', 'defective'), images=656, epochs=9,
         'per_class': [{'name': name, 'images': int(n), 'correct': int(r), 'accuracy': float(r / n) if n else None}
                       for name, n, r in zip(classes, totals, right)],
         'confusion': confusion.tolist(), 'checkpoint': 'best', 'evaluated_at': '2026-11-21T09:30:00+00:00',
-        'chosen_by': {'epoch': best['epoch'], 'split': chosen, 'top1': best['val_top1'], 'loss': best['val_loss']}
+        'chosen_by': {'epoch': best['epoch'], 'split': chosen, 'metric': 'top1', 'value': best['val_top1']}
         if chosen else {'epoch': epochs - 1, 'split': None}}
     for k in (3, 5):
         if count > k:

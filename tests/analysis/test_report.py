@@ -114,7 +114,7 @@ def test_protocol(tmp_path, split, chosen, says):
 def test_choice_counts_epochs_from_1_like_the_log(tmp_path):
     folder = write_run(tmp_path)
     edit(folder / 'evaluation.json',
-         lambda e: e.update(chosen_by={'epoch': 6, 'split': 'val', 'top1': 0.871, 'loss': 0.3}))
+         lambda e: e.update(chosen_by={'epoch': 6, 'split': 'val', 'metric': 'top1', 'value': 0.871}))
     page = report(folder)
     assert 'Epoch 7 was chosen by validation top-1 (87.1 %).' in page.text
     assert 'chosen: 7' in page.section('Training')
@@ -191,6 +191,8 @@ def test_before_any_evaluation_the_best_epoch_is_told(tmp_path):
     rows = [{'kind': 'epoch', 'epoch': k, 'train_loss': 1.0, 'val_loss': loss, 'val_top1': top1}
             for k, (top1, loss) in enumerate([(0.5, 1.0), (0.8, 0.9), (0.8, 0.7), (0.7, 0.1)])]
     (folder / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    (folder / 'best.json').write_text(json.dumps({'chosen_by': {'epoch': 2, 'split': 'val', 'metric': 'top1',
+                                                                'value': 0.8}}))
     page = report(folder)
     assert 'Epoch 3 is the best so far by validation top-1 (80.0 %). The test split was not evaluated.' in page.text
     assert 'best: 3' in page.section('Training')

@@ -4,7 +4,10 @@ import os
 
 
 def write_atomically(path, content):
-    """Write text or bytes to ``path`` through a temporary file beside it, synced before it takes the name."""
+    """Write text or bytes to ``path`` through a temporary file beside it, synced before it takes the name.
+
+    :returns: ``path`` as text.
+    """
     data = content.encode('utf-8') if isinstance(content, str) else content
     temporary = f'{path}.tmp'
     try:
@@ -16,6 +19,7 @@ def write_atomically(path, content):
     except BaseException:
         remove(temporary)
         raise
+    return str(path)
 
 
 def remove(path):
