@@ -39,6 +39,8 @@ def test_resize_to_the_same_size_changes_nothing():
 def test_shrinking_averages_areas():
     image = 4 * numbered(2, 4)  # 0 4 8 12 / 16 20 24 28
     assert first(resize(image, (1, 2))) == [[10, 18]]
+    edge = np.array([[0, 0, 0, 100]], np.uint8)[..., None].repeat(3, 2)
+    assert first(resize(edge, (1, 1))) == [[25]]  # bilinear interpolation would see the middle two only
     assert first(resize(np.full((4, 4, 3), 9, np.uint8), (2, 2))) == [[9, 9], [9, 9]]
 
 
