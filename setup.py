@@ -27,6 +27,7 @@ setup(
         'matplotlib',
         'numpy>=1.22,<1.24',  # MXNet uses names that 1.24 removed, though its metadata allows them
         'opencv-python',
+        'pillow',
         'pyyaml',
         'tqdm',
     ],

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 
+from gluon_fgvc import config
 from gluon_fgvc.errors import ConfigError, UserError
 
 OK, FAILED, USAGE, PROBLEMS = 0, 1, 2, 3
@@ -44,7 +45,8 @@ def run(main, argv=None):
 
 
 # Conditions of the machine rather than defects of the program.
-_OUTSIDE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EISDIR, errno.ENOTDIR}
+_OUTSIDE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EISDIR,
+            errno.ENOTDIR}
 
 
 def add_run_options(parser):
@@ -58,16 +60,13 @@ def add_run_options(parser):
                         help='overrides of the file, e.g. train.epochs 3 data.batch_size=16')
 
 
-def flag_overrides(args):
-    """Turn the flags of :func:`add_run_options` into overrides; they win over ``KEY VALUE``."""
-    pairs = []
-    if args.gpus is not None:
-        pairs.append(('run.contexts', contexts_setting(args.gpus)))
-    if args.kv_store is not None:
-        pairs.append(('run.kvstore', args.kv_store))
-    if args.seed is not None:
-        pairs.append(('run.seed', args.seed))
-    return pairs
+def overrides(args):
+    """Return all overrides of a command line: ``KEY VALUE``, then the flags of :func:`add_run_options`, which win."""
+    pairs = config.parse_overrides(args.overrides)
+    gpus = getattr(args, 'gpus', None)
+    flags = {'run.contexts': None if gpus is None else contexts_setting(gpus),
+             'run.kvstore': getattr(args, 'kv_store', None), 'run.seed': getattr(args, 'seed', None)}
+    return pairs + [(key, value) for key, value in flags.items() if value is not None]
 
 
 def contexts_setting(gpus):

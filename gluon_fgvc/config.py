@@ -451,9 +451,9 @@ def _describe(hint):
 def from_tree(tree, data_options, method_options, place='configuration', lines=None, overridden=()):
     """Build a :class:`Config` from nested plain values. See :func:`load` for the arguments."""
     reader = _Reader(place, lines or {}, overridden)
-    if not isinstance(tree, dict):
-        raise reader.error((), f"not a configuration: expected sections {', '.join(f.name for f in dataclasses.fields(Config))}")
     sections = {f.name: f.type for f in dataclasses.fields(Config)}
+    if not isinstance(tree, dict):
+        raise reader.error((), f"not a configuration: expected sections {', '.join(sections)}")
     for key in tree:
         if key not in sections:
             raise reader.error((str(key),), f"unknown section '{key}'{did_you_mean(key, sections)}")

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     'config': set(),
     'nn': set(),
     'weights': set(),
-    'cli': set(),
+    'cli': {'config'},
     'data': {'config'},
     'backbones': {'nn', 'weights'},
     'methods': {'config', 'nn', 'backbones'},

@@ -4,24 +4,21 @@ Writes predictions.csv and predictions.json (the most probable classes of each i
 contact_sheet.jpg, and prints the first few. Folders are searched with all their sub-folders; quote
 globs that the shell should not expand.
 """
-import csv
-import io
-import json
 import os
 import sys
 from pathlib import Path
 
 import mxnet as mx
-import numpy as np
 
 from gluon_fgvc import cli
+from gluon_fgvc.analysis.contact_sheet import Item, contact_sheet
 from gluon_fgvc.data import TestTransform
 from gluon_fgvc.data.search import find_images
 from gluon_fgvc.deploy import ImageClassifier, Predictor
+from gluon_fgvc.deploy.predictions import classify, write_csv, write_json
 from gluon_fgvc.engine import run
 from gluon_fgvc.engine.log import progress
-from gluon_fgvc.errors import CheckpointError, ConfigError, DataError
-from gluon_fgvc.files import write_atomically
+from gluon_fgvc.errors import CheckpointError, ConfigError
 
 CSV, JSON, SHEET = 'predictions.csv', 'predictions.json', 'contact_sheet.jpg'
 PRINTED, ON_SHEET = 20, 60
@@ -53,7 +50,10 @@ def main(argv=None):
 
     paths = find_images(args.inputs)
     model = open_model(args.model, args.gpus, args.batch_size)
-    rows, bad = classify(model, paths, args.top_k, args.bad_image)
+    with progress(len(paths), 'predict') as bar:
+        rows, bad = classify(model, paths, args.top_k, args.bad_image, bar)
+    for reason in bad.values():
+        print(f'skipped: {reason}', file=sys.stderr)
     args.out.mkdir(parents=True, exist_ok=True)
     writers = {CSV: write_csv, JSON: write_json, SHEET: write_sheet}
     for name in outputs:
@@ -81,64 +81,7 @@ def open_model(folder, gpus=None, batch_size=32):
                            opened.ctx, batch_size)
 
 
-def classify(model, paths, count, bad_image='fail'):
-    """Return what the model says of ``paths``, and the images that could not be read.
-
-    :returns: list of (path, its :func:`ranking` of ``count`` classes), in the order of ``paths``; dict path → reason.
-    :raises DataError: at the first unreadable image, if ``bad_image`` is 'fail'; if none can be read.
-    """
-    bad = {}
-
-    def readable():
-        for path in paths:
-            try:
-                yield path, model.load(path)
-            except DataError as error:
-                if bad_image == 'fail':
-                    raise DataError(f'{error} (--bad-image skip leaves such images out)') from None
-                bad[path] = str(error)
-
-    found = {}
-    with progress(len(paths), 'predict') as bar:
-        for path, row in model.stream(readable()):
-            found[path] = ranking(model.classes, row, count)
-            bar.update()
-    for reason in bad.values():
-        print(f'skipped: {reason}', file=sys.stderr)
-    if not found:
-        raise DataError(f'none of the {len(paths)} images could be read')
-    return [(path, found[path]) for path in paths if path in found], bad
-
-
-def ranking(classes, probabilities, count):
-    """Return the ``count`` most probable classes, the best first: list of (name, probability)."""
-    order = np.argsort(-probabilities, kind='stable')[:count]
-    return [(classes[i], float(f'{probabilities[i]:.7g}')) for i in order]
-
-
-def write_csv(path, rows, bad):
-    """Columns path, class_1, probability_1, class_2, …"""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator='\n')
-    writer.writerow(['path'] + [f'{column}_{rank}' for rank in range(1, len(rows[0][1]) + 1)
-                                for column in ('class', 'probability')])
-    for image, ranked in rows:
-        writer.writerow([image] + [value for pair in ranked for value in pair])
-    write_atomically(path, table.getvalue().encode('utf-8', 'surrogateescape'))  # paths are bytes to the system
-
-
-def write_json(path, rows, bad):
-    """The same as a tree, with the images that were skipped and why."""
-    tree = {'images': [{'path': image, 'predictions': [{'class': name, 'probability': p} for name, p in ranked]}
-                       for image, ranked in rows],
-            'skipped': [{'path': image, 'reason': reason} for image, reason in bad.items()]}
-    write_atomically(path, json.dumps(tree, indent=1) + '\n')
-
-
-def write_sheet(path, rows, bad):
-    # Imported here: a sheet needs matplotlib, which the rest can do without.
-    from gluon_fgvc.analysis.contact_sheet import Item, contact_sheet
-
+def write_sheet(path, rows, _):
     contact_sheet([Item(image, [f'{name} {p:.1%}' for name, p in ranked[:2]] + [os.path.basename(image)])
                    for image, ranked in rows[:ON_SHEET]], path)
 

@@ -13,13 +13,12 @@ def main(argv=None):
     parser.add_argument('--work-dir', metavar='D', type=Path,
                         help='the run folder itself; default <run.work_dir>/<config stem>/<timestamp>')
     parser.add_argument('--resume', nargs='?', const=True, metavar='PATH',
-                        help="go on with run folder PATH, with --work-dir's, or else with the newest of this configuration")
+                        help="go on with run folder PATH, with --work-dir's, or with the newest of this configuration")
     parser.add_argument('--print-config', action='store_true', help='print the resolved configuration and stop')
     parser.add_argument('--no-test', action='store_true', help='leave the test split untouched')
     args = parser.parse_intermixed_args(argv)
 
-    overrides = config.parse_overrides(args.overrides) + cli.flag_overrides(args)
-    cfg = run.load_config(args.cfg, overrides)
+    cfg = run.load_config(args.cfg, cli.overrides(args))
     if args.print_config:
         print(config.dump(cfg), end='')
         return
@@ -31,7 +30,7 @@ def _folder(args, cfg):
     if args.resume is None:
         folder = args.work_dir or run.new_folder(cfg, stem)
         if (folder / 'config.yaml').exists():
-            raise ConfigError(f"--work-dir '{folder}' holds a run already; add --resume to go on with it, or name another")
+            raise ConfigError(f"--work-dir '{folder}' holds a run already; add --resume to go on, or name another")
         return folder
     if args.resume is not True and args.work_dir:
         raise ConfigError('give either --resume PATH or --work-dir, not both')

@@ -74,8 +74,8 @@ def _save_parameters(path, parameters):
 
 def _remove_unnamed(folder):
     try:
-        manifests = [json.loads(path.read_text(encoding='utf-8')) for path in (folder / f'{kind}.json' for kind in KINDS)
-                     if path.exists()]
+        paths = [folder / f'{kind}.json' for kind in KINDS]
+        manifests = [json.loads(path.read_text(encoding='utf-8')) for path in paths if path.exists()]
         named = {name for manifest in manifests for name in manifest['files']}
     except (ValueError, KeyError, TypeError):
         return  # somebody edited a manifest: what it meant to keep cannot be known, so nothing is removed

@@ -49,7 +49,8 @@ class Log:
             self._write_table()
 
     def _write_table(self):
-        rows = [{k: v for k, v in record.items() if k != 'kind'} for record in self.records if record['kind'] == 'epoch']
+        epochs = [record for record in self.records if record['kind'] == 'epoch']
+        rows = [{key: value for key, value in record.items() if key != 'kind'} for record in epochs]
         columns = list(dict.fromkeys(key for row in rows for key in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator='\n')

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gluon_fgvc import __version__, backbones, config, data, methods
+from gluon_fgvc.analysis.report import write_report
 from gluon_fgvc.engine import checkpoint
 from gluon_fgvc.engine.evaluate import evaluation, predict, write_evaluation
 from gluon_fgvc.engine.log import Log, progress
@@ -77,12 +78,10 @@ def train(cfg, folder, *, test=True):
     :param test: evaluate the test split, once, with the checkpoint that validation chose.
     :returns: the evaluation (see ``evaluation.json``), or None without ``test``.
     """
-    # Imported here: a report needs matplotlib, which training itself can do without.
-    from gluon_fgvc.analysis.report import write_report
-
     folder, contexts = Path(folder), contexts_of(cfg.run.contexts)
     if cfg.data.batch_size < len(contexts):
-        raise ConfigError(f'data.batch_size {cfg.data.batch_size} is smaller than the number of devices, {len(contexts)}')
+        raise ConfigError(f'data.batch_size {cfg.data.batch_size} is smaller than the number of devices, '
+                          f'{len(contexts)}')
     source = data.build(cfg.data)
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, cfg, source.classes)
@@ -156,7 +155,7 @@ def _check_classes(method, normalize, loader, num_classes, context):
     images = normalize(mx.nd.zeros((2, *size, 3), ctx=context, dtype='uint8'))
     scores = method.net(images)
     if scores.shape != (2, num_classes):
-        raise ConfigError(f'method gives scores of shape {scores.shape[1:]} an image, the data set has {num_classes} classes')
+        raise ConfigError(f'the method gives {scores.shape[1]} scores an image, the data set has {num_classes} classes')
     method.train_net(images)
 
 
@@ -215,8 +214,8 @@ def _check_same(path, cfg):
     before, after = _flat(config.to_tree(load_config(path))), _flat(config.to_tree(cfg))
     for key in after:
         if key not in _FREE and before.get(key) != after[key]:
-            raise ConfigError(f"cannot resume '{path.parent}': {key} is {after[key]!r} now and was {before.get(key)!r}; "
-                              f'start a new run instead')
+            raise ConfigError(f"cannot resume '{path.parent}': {key} is {after[key]!r} now and was "
+                              f'{before.get(key)!r}; start a new run instead')
 
 
 def _flat(tree, prefix=''):

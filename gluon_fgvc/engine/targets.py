@@ -35,7 +35,8 @@ def class_weights(setting, labels, num_classes):
         counts = np.bincount(labels, minlength=num_classes)
         return (len(labels) / (num_classes * np.maximum(counts, 1))).astype('float32')
     if isinstance(setting, str):
-        raise ConfigError(f"train.class_weights: '{setting}' is not 'none', 'balanced' or a list of {num_classes} numbers")
+        raise ConfigError(f"train.class_weights: '{setting}' is not 'none', 'balanced' or a list of {num_classes} "
+                          'numbers')
     weights = np.asarray(setting, 'float32')
     if weights.shape != (num_classes,) or (weights < 0).any() or not weights.any():
         raise ConfigError(f'train.class_weights: needs {num_classes} factors, none negative and not all 0, '

@@ -19,9 +19,10 @@ class Options:
     cut: str = option('all', "what learns: 'fc' the classifier, 'block4' also the last stage, 'all' everything; "
                              "the rest has grad_req 'null'", choices=('fc', 'block4', 'all'))
     lr_mult: float = option(10.0, 'factor on the learning rate of the classifier', minimum=0)
-    batch_norm: str = option('moving', "whose statistics BatchNorm uses in training: 'moving' the batch's (running "
-                                       "ones follow, in frozen layers too, as in the book), 'fixed' the running ones",
-                             choices=('moving', 'fixed'))
+    batch_norm: str = option('auto', "whose statistics BatchNorm uses in training: 'moving' the batch's, 'fixed' the "
+                                     "running ones, 'auto' fixed where layers are frozen and else moving (MXNet moves "
+                                     'the running statistics of a frozen layer on GPUs but not on CPUs)',
+                             choices=('auto', 'moving', 'fixed'))
     dropout: float = option(0.0, 'share of the pooled vector dropped in training', minimum=0, below=1)
     init_from_imagenet: Mapping[int, str] = option(
         dict, 'class index → name of the ImageNet class whose classifier row it starts from, e.g. {0: hotdog}')
@@ -57,8 +58,11 @@ class Method(Base):
 
     def phases(self, epochs):
         trainable = {'fc': r'classifier\..*', 'block4': rf'(body\.{self.last_stage}|classifier)\..*', 'all': '.*'}
+        batch_norm = self.options.batch_norm
+        if batch_norm == 'auto':
+            batch_norm = 'moving' if self.options.cut == 'all' else 'fixed'
         return [Phase(name=self.options.cut, epochs=epochs, trainable=trainable[self.options.cut],
-                      lr_mult={r'classifier\..*': self.options.lr_mult}, batch_norm=self.options.batch_norm)]
+                      lr_mult={r'classifier\..*': self.options.lr_mult}, batch_norm=batch_norm)]
 
     def losses(self, outputs, labels):
         return {'cross_entropy': cross_entropy(outputs['scores'], labels)}

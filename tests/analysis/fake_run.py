@@ -85,4 +85,5 @@ def write_run(folder, classes=('functional', 'defective'), images=656, epochs=9,
         if count > k:
             evaluation[f'top{k}'] = 1 - (1 - evaluation['top1']) / k
     (folder / 'evaluation.json').write_text(json.dumps(evaluation))
+    (folder / 'best.json').write_text(json.dumps({'chosen_by': evaluation['chosen_by']}))
     return folder

@@ -8,13 +8,13 @@ import re
 import cv2
 import numpy as np
 import pytest
-from fake_run import write_run
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gluon_fgvc.analysis import markup, plots
 from gluon_fgvc.analysis.report import write_report
 from gluon_fgvc.errors import CheckpointError
+from tests.analysis.fake_run import write_run
 
 EVIL = '<script>alert(1)</script>'
 

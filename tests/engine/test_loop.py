@@ -4,13 +4,13 @@ import json
 import mxnet as mx
 import numpy as np
 import pytest
-import toy
 
 from gluon_fgvc.engine import checkpoint, loop
 from gluon_fgvc.engine.log import Log
 from gluon_fgvc.engine.parameters import sha256_of, to_numpy
 from gluon_fgvc.errors import ConfigError, TrainingError
 from gluon_fgvc.methods.base import Phase
+from tests.engine import toy
 
 
 def fit(tmp_path, cfg, method=None, run='run', contexts=None, val=True, count=16):
@@ -158,7 +158,8 @@ def test_a_penalty_of_the_batch_is_not_divided_by_the_images(tmp_path):
     without = one_step(tmp_path, 'a')
     with_penalty = one_step(tmp_path, 'b', method=method)
     # d/dw 0.25 |w|^2 = 0.5 w, times the rate 0.5
-    np.testing.assert_allclose(with_penalty['classifier.weight'] - without['classifier.weight'], -0.25 * weight, atol=1e-6)
+    change = with_penalty['classifier.weight'] - without['classifier.weight']
+    np.testing.assert_allclose(change, -0.25 * weight, atol=1e-6)
     # And the same over two devices, where each adds the penalty of its own copy.
     devices = [mx.cpu(0), mx.cpu(1)]
     two = one_step(tmp_path, 'c', devices, toy.Toy(batch_norm=False, penalty=0.25, ctx=devices))
