@@ -15,7 +15,8 @@ PICTURES = 8
 
 def main(argv=None):
     parser = cli.Parser(__doc__, 'python tools/quickstart.py')
-    parser.add_argument('--cfg', metavar='FILE', type=Path, default=CONFIG, help='default: configs/finetune/quickstart.yaml')
+    parser.add_argument('--cfg', metavar='FILE', type=Path, default=CONFIG,
+                        help='default: configs/finetune/quickstart.yaml')
     parser.add_argument('overrides', nargs='*', metavar='KEY=VALUE', help='overrides of the configuration')
     args = parser.parse_args(argv)
 
