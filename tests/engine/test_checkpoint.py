@@ -76,7 +76,8 @@ def test_every_flipped_byte_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize('other, message', [
-    (lambda: toy.Net(3), "'classifier.(weight|bias)' has shape"), (lambda: toy.Net(2, batch_norm=False), 'another network')])
+    (lambda: toy.Net(3), "'classifier.(weight|bias)' has shape"),
+    (lambda: toy.Net(2, batch_norm=False), 'another network')])
 def test_parameters_of_another_network_are_refused(tmp_path, other, message):
     checkpoint.save(tmp_path, 'last', net(), {'epoch': 1})
     block = other()
@@ -106,8 +107,8 @@ def test_a_disk_that_fills_up_leaves_the_earlier_checkpoint(tmp_path, size):
               'from gluon_fgvc import cli\n'
               'block = net(seed=1)\n'
               f'limit_file_size({size})\n'
-              f'save = lambda _: checkpoint.save({str(tmp_path)!r}, "last", block, {{"epoch": 2}}, {{"a": np.zeros(999)}})\n'
-              'sys.exit(cli.run(save))')
+              f'args = {str(tmp_path)!r}, "last", block, {{"epoch": 2}}, {{"a": np.zeros(999)}}\n'
+              'sys.exit(cli.run(lambda _: checkpoint.save(*args)))')
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', script], capture_output=True, text=True)
     assert done.returncode == 1 and 'Traceback' not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
