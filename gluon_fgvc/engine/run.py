@@ -82,6 +82,8 @@ def train(cfg, folder, *, test=True):
     if cfg.data.batch_size < len(contexts):
         raise ConfigError(f'data.batch_size {cfg.data.batch_size} is smaller than the number of devices, '
                           f'{len(contexts)}')
+    if cfg.run.kvstore == 'nccl' and any(context.device_type == 'cpu' for context in contexts):
+        raise ConfigError("run.kvstore: 'nccl' sums over GPUs only; use 'device' or 'local' on the CPU")
     source = data.build(cfg.data)
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, cfg, source.classes)
