@@ -30,9 +30,9 @@ def remove(path):
         pass
 
 
-def sha256_of_file(path):
-    """Return the hex SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
+def hash_of_file(path, algorithm='sha256'):
+    """Return the hash of a file's bytes as hexadecimal digits."""
+    digest = hashlib.new(algorithm)
     with open(path, 'rb') as stream:
         for block in iter(lambda: stream.read(1 << 20), b''):
             digest.update(block)

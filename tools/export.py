@@ -13,7 +13,7 @@ from gluon_fgvc import cli, data, deploy
 from gluon_fgvc.data.search import find_images
 from gluon_fgvc.engine import run
 from gluon_fgvc.errors import DataError
-from gluon_fgvc.files import sha256_of_file
+from gluon_fgvc.files import hash_of_file
 
 IMAGES = 16
 
@@ -38,7 +38,7 @@ def main(argv=None):
         opened.method.net, folder, classes=opened.classes, test_view=cfg.data.test, input_size=images[0].shape[:2],
         mean=opened.normalize.mean, std=opened.normalize.std, method=cfg.method.name,
         source={'run': args.run.resolve().name, 'checkpoint': args.which, 'epoch': opened.epoch,
-                'backbone': cfg.backbone.name, 'config_sha256': sha256_of_file(args.run / 'config.yaml')},
+                'backbone': cfg.backbone.name, 'config_sha256': hash_of_file(args.run / 'config.yaml')},
         bake_preprocessing=args.bake_preprocessing, bake_softmax=args.bake_softmax, images=images,
         overwrite=args.overwrite)
     for name, entry in exported.files.items():

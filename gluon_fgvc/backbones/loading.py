@@ -9,7 +9,8 @@ from mxnet import nd
 from gluon_fgvc import weights as weight_files
 from gluon_fgvc.backbones import zoo
 from gluon_fgvc.errors import ConfigError, WeightsError, did_you_mean
-from gluon_fgvc.weights.fetch import cache_folder, fetch_zipped, sha1_of
+from gluon_fgvc.files import hash_of_file
+from gluon_fgvc.weights.fetch import cache_folder, fetch_zipped
 
 _PACKAGE = 'package:efficientnet-lite0'
 _PACKAGED = 'efficientnet_lite0'
@@ -43,7 +44,7 @@ def _zoo_file(name, root):
     stem, sha1, url = zoo.store(name)
     mxnet_home = os.environ.get('MXNET_HOME') or os.path.join(os.path.expanduser('~'), '.mxnet')
     theirs = os.path.join(mxnet_home, 'models', f'{stem}.params')
-    if os.path.isfile(theirs) and sha1_of(theirs) == sha1:
+    if os.path.isfile(theirs) and hash_of_file(theirs, 'sha1') == sha1:
         return theirs
     try:
         return fetch_zipped(url, f'{stem}.params', sha1, root or cache_folder())

@@ -18,7 +18,7 @@ import numpy as np
 import gluon_fgvc
 from gluon_fgvc.deploy.predictor import FORMAT, METADATA, PARAMETERS, SYMBOL, load_exported, operators
 from gluon_fgvc.errors import CheckFailed, CheckpointError
-from gluon_fgvc.files import sha256_of_file
+from gluon_fgvc.files import hash_of_file
 from gluon_fgvc.nn import Normalize
 
 RESIZE_RULE = ('resize: the new shorter side, the longer one rounded down, or [height, width]; area averaging to '
@@ -179,7 +179,7 @@ def _write(folder, symbol, parameters, metadata):
     _write_text(os.path.join(folder, SYMBOL), symbol)
     mx.nd.save(os.path.join(folder, PARAMETERS), parameters)
     metadata['files'] = {name: {'bytes': os.path.getsize(os.path.join(folder, name)),
-                                'sha256': sha256_of_file(os.path.join(folder, name))} for name in (SYMBOL, PARAMETERS)}
+                                'sha256': hash_of_file(os.path.join(folder, name))} for name in (SYMBOL, PARAMETERS)}
     _write_text(os.path.join(folder, METADATA), json.dumps(metadata, indent=2))
 
 

@@ -15,7 +15,7 @@ from mxnet.gluon import SymbolBlock
 from gluon_fgvc.config import TestView
 from gluon_fgvc.data import TestTransform, read_image
 from gluon_fgvc.errors import CheckpointError, DataError
-from gluon_fgvc.files import sha256_of_file
+from gluon_fgvc.files import hash_of_file
 from gluon_fgvc.nn import Normalize
 
 FORMAT = 1
@@ -121,7 +121,7 @@ def load_exported(folder, ctx=None):
     for name in (SYMBOL, PARAMETERS):
         path = os.path.join(folder, name)
         try:
-            found = sha256_of_file(path)
+            found = hash_of_file(path)
         except OSError as error:
             raise CheckpointError(f"exported model '{folder}': cannot read {name}: {error.strerror}; "
                                   'export the run again') from None

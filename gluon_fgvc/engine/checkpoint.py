@@ -16,7 +16,7 @@ import numpy as np
 
 from gluon_fgvc.engine.parameters import sha256_of, structural, to_numpy
 from gluon_fgvc.errors import CheckpointError
-from gluon_fgvc.files import remove, sha256_of_file, write_atomically
+from gluon_fgvc.files import hash_of_file, remove, write_atomically
 
 FORMAT = 1
 KINDS = ('last', 'best')
@@ -43,7 +43,7 @@ def save(folder, kind, net, record, arrays=None):
             write_atomically(folder / f'{stem}.npz', buffer.getvalue())
             files.append(f'{stem}.npz')
         manifest = {'format': FORMAT, **record, 'parameters_sha256': digest,
-                    'files': {name: sha256_of_file(folder / name) for name in files}}
+                    'files': {name: hash_of_file(folder / name) for name in files}}
         write_atomically(folder / f'{kind}.json', json.dumps(manifest, indent=1) + '\n')
     except OSError as error:
         raise CheckpointError(f"cannot write checkpoint '{stem}' in '{folder}': {error.strerror}; "
@@ -103,7 +103,7 @@ def read(folder, kind):
     for name, digest in files.items():
         if not (folder / name).is_file():
             raise CheckpointError(f"checkpoint file '{folder / name}' is missing")
-        if sha256_of_file(folder / name) != digest:
+        if hash_of_file(folder / name) != digest:
             raise CheckpointError(f"checkpoint file '{folder / name}' was changed or is damaged (SHA-256 differs)")
     return record
 

@@ -1,5 +1,4 @@
 """Fetch a weight file from a model zoo: once, whole, and only if its sha1 is right."""
-import hashlib
 import http.client
 import os
 import shutil
@@ -8,21 +7,13 @@ import urllib.request
 import zipfile
 
 from gluon_fgvc.errors import WeightsError
+from gluon_fgvc.files import hash_of_file
 
 
 def cache_folder():
     """Where fetched weights are kept: ``$GLUON_FGVC_HOME/models``, else ``~/.cache/gluon_fgvc/models``."""
     home = os.environ.get('GLUON_FGVC_HOME') or os.path.join('~', '.cache', 'gluon_fgvc')
     return os.path.join(os.path.expanduser(home), 'models')
-
-
-def sha1_of(path):
-    """Return the sha1 of a file as hexadecimal digits."""
-    digest = hashlib.sha1()
-    with open(path, 'rb') as stream:
-        for block in iter(lambda: stream.read(1 << 20), b''):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def fetch_zipped(url, file_name, sha1, folder, timeout=20):
@@ -33,7 +24,7 @@ def fetch_zipped(url, file_name, sha1, folder, timeout=20):
     :raises WeightsError: if the zip cannot be fetched, is damaged, or holds another file.
     """
     path = os.path.join(folder, file_name)
-    if os.path.isfile(path) and sha1_of(path) == sha1:
+    if os.path.isfile(path) and hash_of_file(path, 'sha1') == sha1:
         return path
     try:
         os.makedirs(folder, exist_ok=True)
@@ -43,7 +34,7 @@ def fetch_zipped(url, file_name, sha1, folder, timeout=20):
                 shutil.copyfileobj(answer, stream)
             with zipfile.ZipFile(packed) as archive, archive.open(file_name) as member, open(unpacked, 'wb') as stream:
                 shutil.copyfileobj(member, stream)
-            if sha1_of(unpacked) != sha1:
+            if hash_of_file(unpacked, 'sha1') != sha1:
                 raise WeightsError(f"'{url}' holds another {file_name} than expected: its sha1 is not {sha1}")
             os.replace(unpacked, path)
     except (OSError, http.client.HTTPException, zipfile.BadZipFile, KeyError) as error:

@@ -2,7 +2,6 @@
 
 1,000 + 1,000 training and 400 + 400 test images in ``hotdog/{train,test}/{hotdog,not-hotdog}``.
 """
-import hashlib
 import os
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from gluon_fgvc.data import folders
 from gluon_fgvc.data.archives import extract_zip
 from gluon_fgvc.data.base import Source
 from gluon_fgvc.errors import DataError
+from gluon_fgvc.files import hash_of_file
 
 URL = 'http://d2l-data.s3-accelerate.amazonaws.com/hotdog.zip'
 SHA1 = 'fba480ffa8aa7e0febbb511d181409f899b9baa5'
@@ -92,7 +92,7 @@ def _download(root):
                 raise DataError(f"no hot dog data in '{root}', and d2l could not download them ({reason}; d2l comes "
                                 f'with: pip install gluon-fgvc[tutorial]); {advice}')
             archive = os.path.join(partial, 'hotdog.zip')
-            if _sha1(archive) != SHA1:
+            if hash_of_file(archive, 'sha1') != SHA1:
                 raise DataError(f"what d2l downloaded from {URL} does not have SHA-1 {SHA1}; {advice}")
             shutil.move(archive, os.path.join(root, 'hotdog.zip'))
     except subprocess.TimeoutExpired:
@@ -100,11 +100,3 @@ def _download(root):
     except OSError as error:
         raise DataError(f"no hot dog data in '{root}', and no download ({getattr(error, 'reason', error)}); "
                         f'{advice}') from None
-
-
-def _sha1(path):
-    digest = hashlib.sha1()
-    with open(path, 'rb') as stream:
-        for block in iter(lambda: stream.read(1 << 20), b''):
-            digest.update(block)
-    return digest.hexdigest()
