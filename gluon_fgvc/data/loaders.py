@@ -75,18 +75,31 @@ class Loader:
         :raises DataError: at a broken image under 'fail', at images of different sizes in one batch, at an image
             smaller than the crop, if no image could be read, or if a worker died.
         """
+        return self._load(epoch, self.order(epoch))
+
+    def order(self, epoch):
+        """Yield the indices (n,) of each batch of ``epoch``, without loading anything."""
+        return samplers.batches(self._sampler(epoch), self._batch_size, self._last)
+
+    def each_once(self):
+        """Yield every image of the set once, in its order, in :class:`Batch` es; as :meth:`epoch` otherwise."""
+        return self._load(0, samplers.batches(np.arange(len(self.image_set)), self._batch_size, 'keep'))
+
+    def labels(self, indices):
+        """Return the labels of the images ``indices`` as a batch has them."""
+        return nd.array(self._labels[indices], dtype=np.float32)
+
+    def _load(self, epoch, index_batches):
         if self._closed:
             raise ValueError('the loader is closed')
-        batches = ([(epoch, int(index)) for index in indices]
-                   for indices in samplers.batches(self._sampler(epoch), self._batch_size, self._last))
+        batches = ([(epoch, int(index)) for index in indices] for indices in index_batches)
         results = self._workers.run(batches) if self._workers else map(self._samples.batch, batches)
         self._results, count = results, 0
         for images, indices, broken, fatal in results:
             self._note(broken, fatal)
             if len(indices):
                 count += 1
-                labels = nd.array(self._labels[indices], dtype=np.float32)
-                yield Batch(nd.array(images, dtype=np.uint8), labels, indices)
+                yield Batch(nd.array(images, dtype=np.uint8), self.labels(indices), indices)
             if results is not self._results:
                 raise RuntimeError(f'epoch {epoch} cannot go on: another one has begun')
         if not count:

@@ -36,6 +36,7 @@ class TestTransform:
     """
 
     __test__ = False  # not a test case, whatever its name says to pytest
+    random = False    # whether an image can come out differently from epoch to epoch
 
     def __init__(self, view):
         _check_crop('data.test', view)
@@ -75,6 +76,8 @@ class TrainTransform:
         _check_crop('data.train', view)
         side = view.random_resized_crop
         self._view = view
+        self.random = bool(view.random_resized_crop or view.crop or view.flip or view.flip_vertical or view.transpose
+                           or view.rotation or view.color_jitter)
         self.output_size = (side, side) if side else _output_size(view)
         if view.transpose and self.output_size and self.output_size[0] != self.output_size[1]:
             raise ConfigError(f'data.train.transpose needs square images, not {list(self.output_size)}; '

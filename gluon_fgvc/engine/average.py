@@ -7,7 +7,7 @@ from gluon_fgvc.engine.parameters import structural
 
 
 class ParameterAverage:
-    """``average ← d · average + (1 − d) · parameter`` after each step, with d = min(decay, (1 + t) / (10 + t)).
+    """``average ← average + (1 − d) · (parameter − average)`` after each step, with d = min(decay, (1 + t) / (10 + t)).
 
     The rising decay lets the average forget the start quickly. BatchNorm's running statistics are
     averaged too, so that they fit the averaged weights. Kept on the first device.
@@ -30,8 +30,8 @@ class ParameterAverage:
         self.steps += 1
         for name, parameter in self.parameters.items():
             average = self.arrays[name]
-            average *= decay
-            average += (1 - decay) * parameter.data(self.context)
+            # In this form the average of a parameter that does not move is that parameter, bit for bit.
+            average += (1 - decay) * (parameter.data(self.context) - average)
 
     @contextmanager
     def in_place(self):

@@ -14,6 +14,7 @@ from gluon_fgvc.engine.average import ParameterAverage
 from gluon_fgvc.engine.evaluate import predict
 from gluon_fgvc.engine.log import progress
 from gluon_fgvc.engine.parameters import structural
+from gluon_fgvc.engine.reuse import Feeds
 from gluon_fgvc.errors import ConfigError, TrainingError
 
 
@@ -45,6 +46,7 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
     if class_weights is not None:
         class_weights = {context: mx.nd.array(class_weights, ctx=context) for context in contexts}
     average = ParameterAverage(net, settings.ema) if settings.ema else None
+    feeds = Feeds(method, train_loader, val and val[1], normalize, contexts)
     trainer = None
     state = _resume(folder, net, average)
     if state.record:
@@ -60,8 +62,10 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
             learning = phases.enter(phase, net, run.hybridize)
             if method.net is not net:
                 method.net.hybridize(run.hybridize, static_alloc=run.hybridize, static_shape=run.hybridize)
-            log.line(f"phase '{phase.name}': {len(learning)} of {len(parameters)} parameters learn, "
-                     f'BatchNorm statistics {phase.batch_norm}')
+            feed, reused = feeds.of(phase, settings, run.hybridize)
+            reuse = '; features of what is frozen are computed once and reused' if reused else ''
+            log.line(f"phase '{phase.name}': {len(learning)} of {len(parameters)} parameters learn, BatchNorm "
+                     f'statistics {phase.batch_norm}{reuse}')
         if trainer is None or (phase.fresh_optimizer and epoch == first):
             trainer = optim.make_trainer(parameters, settings.optimizer, run.kvstore)
         if state.record and epoch == now.epoch and not (phase.fresh_optimizer and epoch == first):
@@ -72,7 +76,7 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
         started = mark = time.time()
         images_seen = images_marked = 0
         bar = progress(len(train_loader) * config.data.batch_size, f'epoch {epoch + 1}/{settings.epochs}')
-        for step_of_epoch, batch in enumerate(train_loader.epoch(epoch)):
+        for step_of_epoch, batch in enumerate(feed.train.epoch(epoch)):
             rate = optim.learning_rate(settings.schedule, settings.optimizer.lr,
                                        epoch - first + step_of_epoch / len(train_loader), length)
             trainer.set_learning_rate(rate)
@@ -80,13 +84,13 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
             totals = []
             for images, labels in zip(split_and_load(batch.images, contexts, even_split=False),
                                       split_and_load(batch.labels, contexts, even_split=False)):
-                images, wanted = normalize(images), labels
+                images, wanted = feed.prepare(images), labels
                 if settings.label_smoothing or settings.mixup:
                     wanted = targets.probabilities(labels, num_classes, settings.label_smoothing)
                 if settings.mixup:
                     images, wanted = targets.mix(images, wanted, settings.mixup, generator)
                 with autograd.record():
-                    outputs = _named(method.OUTPUTS, net(images))
+                    outputs = _named(method.OUTPUTS, feed.train_net(images))
                     terms = method.losses(outputs, wanted)
                     total = _weighted_sum(terms, phase, wanted, class_weights)
                 totals.append(total)
@@ -121,7 +125,7 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
         row = epoch_means.read()
 
         if val is not None:
-            row.update(_validate(net, method, average, normalize, val, contexts, num_classes))
+            row.update(_validate(feed, average, val[0], contexts, num_classes))
         # Validation decides; without a validation split the last epoch is the best by definition.
         better = val is None or not now.best or _score(row, settings.select_by) > now.best['score']
         now.epoch = epoch + 1
@@ -190,10 +194,9 @@ def _stop_if_bad(bad, phase, epoch):
                             f'lower train.optimizer.lr or add a warm-up; the checkpoints of earlier epochs are intact')
 
 
-def _validate(net, method, average, normalize, val, contexts, num_classes):
-    image_set, loader = val
+def _validate(feed, average, image_set, contexts, num_classes):
     with average.in_place() if average else nullcontext():
-        predictions = predict(method.net, normalize, loader, image_set, contexts)
+        predictions = predict(feed.net, feed.prepare, feed.val, image_set, contexts)
     summary = metrics.summary(predictions, num_classes)
     if not math.isfinite(summary['loss']):
         raise TrainingError('the validation loss is not finite: the last update left the network broken; lower '

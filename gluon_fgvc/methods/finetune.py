@@ -67,6 +67,9 @@ class Method(Base):
     def losses(self, outputs, labels):
         return {'cross_entropy': cross_entropy(outputs['scores'], labels)}
 
+    def split(self):
+        return self.net.split()
+
     def maps(self, images):
         """Return the class activation map of the predicted class: relu(Σ_c w_kc F_c) (N,h,w)."""
         features = self.net.body(images)                                              # (N,C,h,w)

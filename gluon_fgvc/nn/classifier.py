@@ -19,6 +19,13 @@ class Classifier(HybridBlock):
             self.dropout = nn.Dropout(dropout)
             self.classifier = nn.Dense(num_classes, in_units=body.pool_units)
 
+    def split(self):
+        """Return two blocks on the same parameters, ``(trunk, top)``: pooled features (N,C), and scores from them."""
+        trunk, top = nn.HybridSequential(prefix=''), nn.HybridSequential(prefix='')
+        trunk.add(self.body, self.body.pool)
+        top.add(self.dropout, self.classifier)
+        return trunk, top
+
     def hybrid_forward(self, F, images):
         features = self.body.pool(self.body(images))       # (N,C)
         return self.classifier(self.dropout(features))     # (N,K)

@@ -1,0 +1,115 @@
+"""Features of layers that stay as they are: computed once, reused in every epoch that follows.
+
+Where all learning parameters and all dropout of a phase lie in the ``top`` of ``method.split()``, BatchNorm is
+fixed and images are not augmented, the ``trunk`` gives the same features for an image in every epoch. Training
+then costs one pass over the images and afterwards only the top.
+"""
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import numpy as np
+from mxnet import autograd, nd
+from mxnet.gluon import nn
+from mxnet.gluon.utils import split_and_load
+
+from gluon_fgvc.engine.parameters import sha256_of, structural, to_numpy
+
+LIMIT = 4 << 30  # bytes of features kept in memory for one split; beyond that nothing is reused
+
+
+@dataclass
+class Feed:
+    """Where batches come from, and what is applied to them in training and in validation."""
+
+    train: Any                # loader, or Features in its place
+    val: Any                  # the same, or None
+    prepare: Callable         # what a batch goes through before the network: normalisation, or nothing
+    train_net: Callable       # prepared batch → OUTPUTS
+    net: Callable             # prepared batch → scores
+
+
+class Feeds:
+    """Hands out the :class:`Feed` of each phase; features outlive a phase while the trunk stays as it is."""
+
+    def __init__(self, method, train_loader, val_loader, normalize, contexts):
+        self._method = method
+        self._plain = Feed(train_loader, val_loader, normalize, method.train_net, method.net)
+        self._split = method.split()
+        if self._split:
+            trunk, top = self._split
+            scores = method.OUTPUTS.index('scores')
+            self._reused = Feed(*(loader and Features(trunk, loader, normalize, contexts)
+                                  for loader in (train_loader, val_loader)),
+                                prepare=lambda features: features, train_net=top,
+                                net=lambda features: _as_tuple(top(features))[scores])
+
+    def of(self, phase, settings, hybridize):
+        """Return (feed, whether features are reused) for ``phase``, which has been entered."""
+        if not self._split or not self._applies(phase, settings):
+            return self._plain, False
+        for block in self._split:
+            block.hybridize(hybridize, static_alloc=hybridize, static_shape=hybridize)
+        return self._reused, True
+
+    def _applies(self, phase, settings):
+        loader, (trunk, top) = self._plain.train, self._split
+        if phase.batch_norm != 'fixed' or settings.mixup or loader.transform.random or _drops(trunk):
+            return False
+        above = {id(parameter) for parameter in structural(top).values()}
+        learning = [p for p in structural(self._method.train_net).values() if p.grad_req != 'null']
+        return all(id(parameter) in above for parameter in learning) and self._reused.train.fits()
+
+
+def _as_tuple(outputs):
+    return outputs if isinstance(outputs, (list, tuple)) else (outputs,)
+
+
+def _drops(block):
+    found = []
+    block.apply(lambda child: found.append(child) if isinstance(child, nn.Dropout) and child._rate > 0 else None)
+    return bool(found)
+
+
+class Features:
+    """What ``trunk`` makes of a loader's images, in the place of that loader: ``images`` of a batch are features.
+
+    Computed at the first epoch asked for, and again only if the trunk's parameters have changed since.
+    """
+
+    def __init__(self, trunk, loader, normalize, contexts):
+        self._trunk, self._loader, self._normalize, self._contexts = trunk, loader, normalize, contexts
+        self._digest = self._rows = self._values = self._batch = None
+
+    def __len__(self):
+        return len(self._loader)
+
+    def fits(self):
+        """Whether the features of all images stay below LIMIT, going by those of one image."""
+        batch = next(self._loader.each_once())
+        return self._features(batch.images[:1])[0].size * 4 * len(self._loader.image_set) <= LIMIT
+
+    def epoch(self, epoch):
+        """Yield the batches that the loader would, with features (n,…) float32 for images."""
+        self._compute()
+        for indices in self._loader.order(epoch):
+            indices = indices[self._rows[indices] >= 0]  # a broken image that is skipped has no features
+            if len(indices):
+                yield self._batch._replace(images=nd.array(self._values[self._rows[indices]]),
+                                           labels=self._loader.labels(indices), indices=indices)
+
+    def _compute(self):
+        digest = sha256_of(to_numpy(self._trunk))
+        if digest == self._digest:
+            return
+        self._rows, parts, count = np.full(len(self._loader.image_set), -1), [], 0
+        for self._batch in self._loader.each_once():
+            indices = self._batch.indices
+            self._rows[indices] = np.arange(count, count + len(indices))
+            count += len(indices)
+            parts += [array.asnumpy() for array in self._features(self._batch.images)]
+        self._values, self._digest = np.concatenate(parts), digest
+
+    def _features(self, images):
+        shards = split_and_load(images, self._contexts[:len(images)], even_split=False)
+        with autograd.predict_mode():
+            return [self._trunk(self._normalize(shard)) for shard in shards]
