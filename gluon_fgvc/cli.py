@@ -49,6 +49,13 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _OUTSIDE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR}
 
 
+def positive(text):
+    """Read a whole number of at least 1: the ``type`` of an argument."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
+    return int(text)
+
+
 def add_run_options(parser):
     """Add what every tool that starts from a configuration takes."""
     parser.add_argument('--cfg', '--config', '--config-file', dest='cfg', metavar='FILE', required=True,

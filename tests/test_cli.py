@@ -178,7 +178,7 @@ def test_a_wrong_file_is_named_with_its_line(here, fails):
                                                    'epochs=3']),
     (1, "'photos' names no image", 'visualize', ['run', 'photos']),
     (1, "'images' is not a run folder", 'visualize', ['images', 'images']),
-    (2, '--limit 0 must be at least 1', 'visualize', ['run', 'images', '--limit', '0']),
+    (2, "argument --limit: '0' is not a whole number of at least 1", 'visualize', ['run', 'images', '--limit', '0']),
 ])
 def test_wrong_words_to_the_other_tools(trained, fails, code, says, tool, words):
     fails(code, says, tool, *words)
@@ -433,7 +433,7 @@ def flip(path):
     (lambda file, manifest: manifest.write_text(manifest.read_text()[:50]), 'is not a checkpoint record'),
     (lambda file, manifest: manifest.write_text('[1]'), 'is not a checkpoint record'),
     (lambda file, manifest: manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2')),
-     'format 2, this version reads 1')], ids=['flipped bit', 'truncated', 'gone', 'half a record', 'no record', 'format'])
+     'format 2, this version reads 1')], ids=['flipped', 'truncated', 'gone', 'half a record', 'no record', 'format'])
 def test_a_damaged_checkpoint(trained, fails, kind, damage, says):
     file, = (trained / 'run' / 'checkpoints').glob(f'{kind}-*.params')
     damage(file, trained / 'run' / f'{kind}.json')

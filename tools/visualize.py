@@ -8,7 +8,6 @@ from gluon_fgvc import cli, data
 from gluon_fgvc.analysis.attention_maps import Row, write_page
 from gluon_fgvc.data.search import find_images
 from gluon_fgvc.engine import run
-from gluon_fgvc.errors import ConfigError
 
 
 def main(argv=None):
@@ -17,12 +16,11 @@ def main(argv=None):
     parser.add_argument('inputs', metavar='INPUT', nargs='+', help='image, folder of images, or quoted glob')
     parser.add_argument('--out', metavar='FILE', type=Path, help='the page; default: maps.html in the run folder')
     parser.add_argument('--which', default='best', choices=('best', 'last'), help='checkpoint; default: %(default)s')
-    parser.add_argument('--limit', metavar='N', type=int, default=50, help='images at most; default: %(default)s')
+    parser.add_argument('--limit', metavar='N', type=cli.positive, default=50,
+                        help='images at most; default: %(default)s')
     parser.add_argument('--gpus', metavar='ID', help='the GPU to use; an empty string forces the CPU; default: as in '
                                                      'training')
     args = parser.parse_args(argv)
-    if args.limit < 1:
-        raise ConfigError(f'--limit {args.limit} must be at least 1')
 
     paths = find_images(args.inputs)
     contexts = run.contexts_of(cli.contexts_setting(args.gpus)) if args.gpus is not None else None
