@@ -21,7 +21,7 @@ run: {contexts: [cpu0], log_every: 1}
 
 
 def write(folder, train=16, test=4, classes=('circle', 'square'), seed=0):
-    """Write ``cfg.yaml`` and ``images/{train,test}/<class>`` into ``folder``; ``train``, ``test``: images of a split."""
+    """Write ``cfg.yaml`` and ``images/{train,test}/<class>`` into ``folder``; ``train`` and ``test`` say how many."""
     rng = np.random.RandomState(seed)
     for split, count in (('train', train), ('test', test)):
         for label, name in enumerate(classes):
