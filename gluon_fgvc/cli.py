@@ -37,7 +37,7 @@ def run(main, argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except OSError as error:
-        if error.errno not in _OUTSIDE or not error.filename and error.errno != errno.ENOSPC:
+        if not (error.errno in _FULL or error.errno in _OUTSIDE and error.filename):
             raise
         message, code = f"{error.strerror}: '{error.filename}'" if error.filename else error.strerror, FAILED
     print('error: ' + ' '.join(message.split()), file=sys.stderr)
@@ -45,8 +45,15 @@ def run(main, argv=None):
 
 
 # Conditions of the machine rather than defects of the program.
-_OUTSIDE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EISDIR,
-            errno.ENOTDIR}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OUTSIDE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR}
+
+
+def positive(text):
+    """Read a whole number of at least 1: the ``type`` of an argument."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
+    return int(text)
 
 
 def add_run_options(parser):

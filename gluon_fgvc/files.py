@@ -1,6 +1,7 @@
 """Files that are either the old ones or the new ones, never half of each."""
 import hashlib
 import os
+from contextlib import contextmanager
 
 
 def write_atomically(path, content):
@@ -11,7 +12,7 @@ def write_atomically(path, content):
     data = content.encode('utf-8') if isinstance(content, str) else content
     temporary = f'{path}.tmp'
     try:
-        with open(temporary, 'wb') as stream:
+        with _named(path), open(temporary, 'wb') as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
@@ -20,6 +21,22 @@ def write_atomically(path, content):
         remove(temporary)
         raise
     return str(path)
+
+
+def append(path, text):
+    """Add ``text`` to the end of the file ``path``, which is made if there is none."""
+    with _named(path), open(path, 'a', encoding='utf-8') as stream:
+        stream.write(text)
+
+
+@contextmanager
+def _named(path):
+    """Say which file it was when a write fails: the system does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def remove(path):

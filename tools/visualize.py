@@ -16,7 +16,8 @@ def main(argv=None):
     parser.add_argument('inputs', metavar='INPUT', nargs='+', help='image, folder of images, or quoted glob')
     parser.add_argument('--out', metavar='FILE', type=Path, help='the page; default: maps.html in the run folder')
     parser.add_argument('--which', default='best', choices=('best', 'last'), help='checkpoint; default: %(default)s')
-    parser.add_argument('--limit', metavar='N', type=int, default=50, help='images at most; default: %(default)s')
+    parser.add_argument('--limit', metavar='N', type=cli.positive, default=50,
+                        help='images at most; default: %(default)s')
     parser.add_argument('--gpus', metavar='ID', help='the GPU to use; an empty string forces the CPU; default: as in '
                                                      'training')
     args = parser.parse_args(argv)

@@ -18,7 +18,7 @@ import numpy as np
 import gluon_fgvc
 from gluon_fgvc.deploy.predictor import FORMAT, METADATA, PARAMETERS, SYMBOL, load_exported, operators
 from gluon_fgvc.errors import CheckFailed, CheckpointError
-from gluon_fgvc.files import hash_of_file
+from gluon_fgvc.files import hash_of_file, write_atomically
 from gluon_fgvc.nn import Normalize
 
 RESIZE_RULE = ('resize: the new shorter side, the longer one rounded down, or [height, width]; area averaging to '
@@ -176,16 +176,11 @@ def _is_flexible(symbol, parameters, channels_last, height, width):
 
 def _write(folder, symbol, parameters, metadata):
     """Write the three files; ``metadata`` receives the sizes and sha256 of the first two."""
-    _write_text(os.path.join(folder, SYMBOL), symbol)
+    write_atomically(os.path.join(folder, SYMBOL), symbol + '\n')
     mx.nd.save(os.path.join(folder, PARAMETERS), parameters)
     metadata['files'] = {name: {'bytes': os.path.getsize(os.path.join(folder, name)),
                                 'sha256': hash_of_file(os.path.join(folder, name))} for name in (SYMBOL, PARAMETERS)}
-    _write_text(os.path.join(folder, METADATA), json.dumps(metadata, indent=2))
-
-
-def _write_text(path, text):
-    with open(path, 'w', encoding='utf-8') as stream:
-        stream.write(text + '\n')
+    write_atomically(os.path.join(folder, METADATA), json.dumps(metadata, indent=2) + '\n')
 
 
 def _compare(net, normalize, graph, metadata, images, ctx):

@@ -10,7 +10,7 @@ from mxnet.gluon.utils import split_and_load
 
 from gluon_fgvc.engine import metrics
 from gluon_fgvc.errors import DataError
-from gluon_fgvc.files import write_atomically
+from gluon_fgvc.files import append, write_atomically
 
 
 def predict(net, normalize, loader, image_set, contexts, progress=None):
@@ -66,10 +66,9 @@ def write_evaluation(folder, predictions, image_set, classes, result):
                          shares[0], f'{predictions.label_probabilities[row]:.6f}', int(top[0] == label),
                          ' '.join(map(str, top)), ' '.join(shares)])
     predictions_path, result_path = folder / f'predictions{suffix}.csv', folder / f'evaluation{suffix}.json'
+    if result['split'] == 'test':  # listed before its figures can be read
+        record = {key: result[key] for key in ('evaluated_at', 'checkpoint', 'chosen_by', 'images', 'loss', 'top1')}
+        append(folder / 'test_evaluations.jsonl', json.dumps(record) + '\n')
     write_atomically(predictions_path, table.getvalue())
     write_atomically(result_path, json.dumps(result, indent=1) + '\n')
-    if result['split'] == 'test':
-        record = {key: result[key] for key in ('evaluated_at', 'checkpoint', 'chosen_by', 'images', 'loss', 'top1')}
-        with open(folder / 'test_evaluations.jsonl', 'a', encoding='utf-8') as stream:
-            stream.write(json.dumps(record) + '\n')
     return result_path, predictions_path

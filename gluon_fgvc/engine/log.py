@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gluon_fgvc.files import write_atomically
+from gluon_fgvc.files import append, write_atomically
 
 
 class Log:
@@ -37,14 +37,12 @@ class Log:
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
         stamp = datetime.datetime.now().strftime('%Y-%m-%d %H:%M:%S')
-        with open(self.folder / 'log.txt', 'a', encoding='utf-8') as stream:
-            stream.write(f'{stamp} {text}\n')
+        append(self.folder / 'log.txt', f'{stamp} {text}\n')
 
     def record(self, **values):
         """Add one record to ``metrics.jsonl``; records of kind 'epoch' are the rows of ``metrics.csv``."""
         self.records.append(values)
-        with open(self.folder / 'metrics.jsonl', 'a', encoding='utf-8') as stream:
-            stream.write(json.dumps(values) + '\n')
+        append(self.folder / 'metrics.jsonl', json.dumps(values) + '\n')
         if values['kind'] == 'epoch':
             self._write_table()
 

@@ -111,14 +111,23 @@ def train(cfg, folder, *, test=True):
             loader.close()
     result = None
     if test:
-        result = evaluate(Run.open(folder, contexts=contexts), 'test', log=log)
+        run = Run.open(folder, contexts=contexts)
+        result = _earlier_evaluation(run) or evaluate(run, 'test', log=log)
     log.line(f'report: {write_report(folder)}')
     return result
 
 
+def _earlier_evaluation(run):
+    """Return the evaluation of the test split that ``run`` has already, so that resuming does not add another."""
+    result = _read_json(run.folder / 'evaluation.json')
+    return result if result and result.get('chosen_by') == run.chosen_by else None
+
+
 def evaluate(run, split='test', *, log=None):
     """Evaluate a :class:`Run` on a split, write ``evaluation*.json`` and ``predictions*.csv``, return the summary."""
-    image_set = getattr(data.build(run.cfg.data), split)
+    source = data.build(run.cfg.data)
+    _check_same_classes(run.folder, run.classes, source.classes)
+    image_set = getattr(source, split)
     if image_set is None:
         raise ConfigError(f"there is no {split} split: data.val_share is 0 and the data set brings none")
     loader = loader_of(run.cfg, image_set)
@@ -200,12 +209,24 @@ def _claim(folder, cfg, classes):
     path, text = folder / 'config.yaml', config.dump(cfg)
     if path.exists():
         _check_same(path, cfg)
-        stored = _read_json(folder / 'classes.json')
-        if stored is not None and stored != list(classes):
-            raise CheckpointError(f"'{folder}' was trained on other classes than the data set has now")
+        _check_same_classes(folder, _read_classes(folder), classes)
     write_atomically(folder / 'classes.json', json.dumps(list(classes), indent=1, ensure_ascii=False) + '\n')
     write_atomically(folder / 'env.json', json.dumps(environment(), indent=1) + '\n')
     write_atomically(path, text)
+
+
+def _check_same_classes(folder, stored, classes):
+    if stored is not None and stored != list(classes):
+        differing = ', '.join(f"'{name}'" for name in sorted(set(stored) ^ set(classes)))
+        raise CheckpointError(f"'{folder}' was trained on other classes than the data set has now: "
+                              + (f'only in one of them: {differing}' if differing else 'their order differs'))
+
+
+def _read_classes(folder):
+    classes = _read_json(folder / 'classes.json')
+    if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+        raise CheckpointError(f"'{folder / 'classes.json'}' is not a list of class names")
+    return classes
 
 
 # Keys that change where and how a run executes but not what it learns.
@@ -274,7 +295,7 @@ class Run:
         """
         folder = existing_folder(folder)
         cfg = load_config(folder / 'config.yaml')
-        classes, record = _read_json(folder / 'classes.json'), checkpoint.read(folder, which)
+        classes, record = _read_classes(folder), checkpoint.read(folder, which)
         if record is None or classes is None:
             raise CheckpointError(f"'{folder}' has no '{which}' checkpoint yet; train it first (--resume goes on)")
         contexts = contexts or contexts_of(cfg.run.contexts)

@@ -1,0 +1,77 @@
+"""The arithmetic of comparisons, and that each benchmark measures what it says; how fast anything is, is not tested."""
+import argparse
+import json
+
+import pytest
+
+from gluon_fgvc import benchmarks, cli
+from gluon_fgvc.benchmarks import training_loop
+from gluon_fgvc.benchmarks.comparison import Comparison, spread
+from tools import benchmark
+
+TINY = ['--backbone', 'mobilenetv2_0.25', '--size', '32', '--batch', '2', '--steps', '3', '--rounds', '2']
+
+
+def test_spread():
+    assert spread([5, 1, 2, 4, 3]) == {'median': 3, 'first_quartile': 2, 'third_quartile': 4, 'least': 1, 'largest': 5,
+                                       'samples': 5}
+
+
+def test_ratios_are_taken_within_a_round():
+    slowing_down = Comparison({}, 'step', {'bare': [1.0, 2.0, 10.0], 'ours': [1.1, 2.2, 11.0]}, target=1.05)
+    bare, ours = slowing_down.summary()
+    assert (bare['name'], ours['name']) == ('bare', 'ours')
+    assert bare['seconds']['median'] == 2.0 and bare['ratio']['largest'] == bare['ratio']['least'] == 1.0
+    for key in ('least', 'median', 'largest'):
+        assert ours['ratio'][key] == pytest.approx(1.1)
+    assert not slowing_down.kept()
+    assert Comparison({}, 'step', slowing_down.seconds, target=1.11).kept()
+    assert Comparison({}, 'step', slowing_down.seconds).kept()
+    assert slowing_down.table() == [
+        '       ms a step          middle half    ratio      middle half',
+        'bare     2000.00    1500.00 – 6000.00    1.000',
+        'ours     2200.00    1650.00 – 6600.00    1.100    1.100 – 1.100',
+        'target: a ratio of at most 1.05, missed']
+
+
+def test_both_loops_do_the_same_work_in_turn(monkeypatch):
+    order, stop = [], training_loop._Turns.stop
+    monkeypatch.setattr(training_loop._Turns, 'stop', lambda self, name: order.append(name) or stop(self, name))
+    parser = argparse.ArgumentParser()
+    training_loop.add_options(parser)
+    result = training_loop.measure(parser.parse_args(TINY))
+    assert order == [training_loop.BARE, training_loop.OURS] * 3
+    assert {name: len(samples) for name, samples in result.seconds.items()} == {
+        training_loop.BARE: 2, training_loop.OURS: 2}  # the first round warmed up
+    assert all(sample > 0 for samples in result.seconds.values() for sample in samples)
+    assert result.settings['parameter_difference'] < 1e-5
+
+
+def test_list_names_all(capsys):
+    assert cli.run(benchmark.main, ['--list']) == 0
+    listed = [line.split(':')[0] for line in capsys.readouterr().out.splitlines()]
+    assert listed == benchmarks.available() and 'training_loop' in listed
+
+
+@pytest.mark.parametrize('words, says', [
+    ([], 'name a benchmark; --list shows them'), (['training_lop'], "invalid choice: 'training_lop'"),
+    (['training_loop', '--steps', '0'], "argument --steps: '0' is not a whole number of at least 1"),
+    (['training_loop', '--backbone', 'resnet'], "unknown backbone 'resnet'")])
+def test_wrong_words(words, says, capsys):
+    assert cli.run(benchmark.main, words) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count('\n') == 1
+
+
+@pytest.mark.parametrize('target, code, word', [(1e9, 0, 'kept'), (0.0, 3, 'missed')])
+def test_the_tool_prints_and_writes(monkeypatch, tmp_path, capsys, target, code, word):
+    samples = {'bare': [1.0, 2.0], 'ours': [2.0, 2.0]}
+    monkeypatch.setattr(training_loop, 'measure', lambda options: Comparison(
+        {'size': options.size}, 'step', samples, target))
+    file = tmp_path / 'loop.json'
+    assert cli.run(benchmark.main, ['training_loop', '--size', '7', '--json', str(file)]) == code
+    printed = capsys.readouterr().out
+    assert printed.startswith('training_loop: size 7\n') and 'omp_num_threads' in printed and word in printed
+    tree = json.loads(file.read_text())
+    assert tree['seconds'] == samples and tree['kept'] == (code == 0) and tree['target'] == target
+    assert tree['summary'][1]['ratio']['median'] == 1.5 and {'cpu', 'omp_num_threads'} <= set(tree['machine'])

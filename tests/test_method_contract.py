@@ -1,0 +1,180 @@
+"""What every method promises (gluon_fgvc/methods/base.py), on a small backbone; a new method is found by its file."""
+import dataclasses
+import importlib
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd
+
+from gluon_fgvc import backbones, deploy, methods
+from gluon_fgvc.config import TestView
+from gluon_fgvc.engine import loop, phases
+from gluon_fgvc.engine.parameters import structural
+from gluon_fgvc.methods.base import Method
+
+IMAGES, CLASSES, SIDE = 3, 4, 64
+EPOCHS = (0, 1, 2, 3, 7, 30)
+
+each_method = pytest.mark.parametrize('name', methods.available())
+each_way = pytest.mark.parametrize('hybridized', [False, True], ids=['imperative', 'hybridized'])
+
+
+def create(name, ctx=mx.cpu()):
+    """Build method ``name`` with its default options, always the same parameters."""
+    mx.random.seed(0)
+    np.random.seed(0)
+    return methods.create(name, backbones.get('mobilenetv2_0.25', ctx=ctx), CLASSES)
+
+
+def photographs(seed=0):
+    """Return normalised images (N,3,H,W)."""
+    return mx.nd.array(np.random.RandomState(seed).normal(size=(IMAGES, 3, SIDE, SIDE)))
+
+
+def labels(ctx=mx.cpu()):
+    return mx.nd.array(np.arange(IMAGES) % CLASSES, ctx=ctx)
+
+
+def hybridize(method, on):
+    for net in (method.net, method.train_net):
+        net.hybridize(on, static_alloc=on, static_shape=on)
+
+
+def outputs_of(method, images):
+    return loop._named(method.OUTPUTS, method.train_net(images))
+
+
+@each_method
+def test_options_are_documented_and_have_defaults(name):
+    module = importlib.import_module(f'gluon_fgvc.methods.{name}')
+    assert module.__doc__ and module.Method.__doc__ and issubclass(module.Method, Method)
+    assert dataclasses.is_dataclass(module.Options) and module.Options.__dataclass_params__.frozen
+    assert module.Options.__doc__ and not module.Options.__doc__.startswith('Options(')  # what dataclass writes
+    for field in dataclasses.fields(module.Options):
+        assert field.metadata.get('doc'), f'{field.name} has no documentation'
+        assert field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING, field.name
+
+
+@each_method
+def test_both_networks_share_their_parameters(name):
+    """Checkpoints keep the parameters of train_net, so net must have no others."""
+    method = create(name)
+    trained = {id(parameter) for parameter in structural(method.train_net).values()}
+    assert [key for key, parameter in structural(method.net).items() if id(parameter) not in trained] == []
+
+
+@each_method
+def test_parameters_live_where_the_backbone_does(name):
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    method = create(name, contexts)
+    for key, parameter in structural(method.train_net).items():
+        assert parameter.list_ctx() == contexts, key
+    outputs = outputs_of(method, photographs().as_in_context(contexts[1]))
+    for values in method.losses(outputs, labels(contexts[1])).values():
+        assert values.context == contexts[1]
+
+
+@each_method
+@each_way
+def test_outputs_and_losses(name, hybridized):
+    method = create(name)
+    hybridize(method, hybridized)
+    with autograd.record():
+        outputs = outputs_of(method, photographs())
+        assert outputs['scores'].shape == (IMAGES, CLASSES)
+        assert all(values.shape[0] == IMAGES for values in outputs.values())
+        losses = method.losses(outputs, labels())
+        soft = method.losses(outputs, mx.nd.one_hot(labels(), CLASSES))
+    assert losses and losses.keys() == soft.keys()
+    for term, values in losses.items():
+        assert values.shape in ((IMAGES,), (1,)) and np.isfinite(values.asnumpy()).all(), term
+        np.testing.assert_allclose(soft[term].asnumpy(), values.asnumpy(), rtol=1e-5, atol=1e-6, err_msg=term)
+    again = method.losses(outputs, labels() * 0 + CLASSES - 1)  # some term must look at the labels
+    assert any(not np.allclose(again[term].asnumpy(), losses[term].asnumpy()) for term in losses)
+
+
+@each_method
+@each_way
+def test_net_gives_the_scores_of_train_net(name, hybridized):
+    method = create(name)
+    hybridize(method, hybridized)
+    with autograd.predict_mode():
+        scores = method.net(photographs())
+        expected = outputs_of(method, photographs())['scores']
+        probabilities = mx.nd.softmax(scores).asnumpy()
+    assert scores.shape == (IMAGES, CLASSES)
+    np.testing.assert_allclose(scores.asnumpy(), expected.asnumpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    assert np.ptp(probabilities, axis=0).max() > 0  # images can be told apart
+
+
+@each_method
+@each_way
+def test_every_parameter_learns_in_some_phase(name, hybridized):
+    method, learned = create(name), set()
+    parameters = structural(method.train_net)
+    for phase in method.phases(max(EPOCHS)):
+        learning = phases.enter(phase, method.train_net, hybridized)
+        for key in learning:
+            parameters[key].grad()[:] = float('nan')  # and so it stays where the losses do not reach
+        with autograd.record():
+            terms = method.losses(outputs_of(method, photographs()), labels())
+            total = loop._weighted_sum(terms, phase, labels(), None)
+        total.backward()
+        for key in learning:
+            gradient = parameters[key].grad().asnumpy()
+            assert np.isfinite(gradient).all(), f"phase '{phase.name}': gradient of {key}"
+            if gradient.any():
+                learned.add(key)
+    can_learn = {key for key, parameter in parameters.items() if parameter._differentiable}
+    assert sorted(can_learn - learned) == []
+
+
+@each_method
+@pytest.mark.parametrize('epochs', EPOCHS)
+def test_phases_add_up(name, epochs):
+    method = create(name)
+    timeline = phases.timeline(method.phases(epochs), epochs)
+    assert len(timeline) == epochs
+    assert all(first <= epoch < first + length for epoch, (_, first, length) in enumerate(timeline))
+
+
+@each_method
+@each_way
+def test_maps(name, hybridized):
+    method = create(name)
+    hybridize(method, hybridized)
+    maps = method.maps(photographs())
+    assert maps
+    for title, values in maps.items():
+        values = values.asnumpy()
+        assert values.ndim == 3 and len(values) == IMAGES and min(values.shape[1:]) > 1, title
+        assert np.isfinite(values).all() and (values >= 0).all() and values.any(), title
+
+
+@each_method
+def test_split(name):
+    method = create(name)
+    if method.split() is None:
+        return
+    trunk, top = method.split()
+    with autograd.predict_mode():
+        found = loop._named(method.OUTPUTS, top(trunk(photographs())))
+        expected = outputs_of(method, photographs())
+    for key, values in expected.items():
+        np.testing.assert_allclose(found[key].asnumpy(), values.asnumpy(), rtol=1e-5, atol=1e-5, err_msg=key)
+
+
+@each_method
+@pytest.mark.parametrize('bake', [False, True])
+def test_export_computes_the_same(name, bake, tmp_path):
+    method = create(name)
+    with autograd.train_mode():  # running statistics are then not the ones of the start
+        method.train_net(photographs())
+    pixels = np.random.RandomState(1).randint(0, 256, (2, SIDE, SIDE, 3)).astype('uint8')
+    exported = deploy.export(method.net, tmp_path / 'model', classes=[str(k) for k in range(CLASSES)],
+                             test_view=TestView(resize=(SIDE, SIDE)), input_size=(SIDE, SIDE), mean=(0.5,) * 3,
+                             std=(0.25,) * 3, method=name, images=list(pixels), bake_preprocessing=bake,
+                             bake_softmax=bake)
+    assert exported.images == 2 and exported.difference <= 1e-5
