@@ -110,10 +110,10 @@ def _trainer(net, settings):
 
 
 def _iterators(settings):
-    train, test = (gluon.data.vision.ImageFolderDataset(os.path.join(settings['folder'], split)).transform_first(pixels())
-                   for split in ('train', 'test'))
-    return (gluon.data.DataLoader(train, settings['batch_size'], sampler=settings['order']),
-            gluon.data.DataLoader(test, settings['batch_size']))
+    def iterator(split, **order):
+        images = gluon.data.vision.ImageFolderDataset(os.path.join(settings['folder'], split))
+        return gluon.data.DataLoader(images.transform_first(pixels()), settings['batch_size'], **order)
+    return iterator('train', sampler=settings['order']), iterator('test')
 
 
 def main(settings_path, results_path):

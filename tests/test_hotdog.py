@@ -21,7 +21,6 @@ from gluon_fgvc.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from gluon_fgvc.engine import run
 from gluon_fgvc.engine.log import Log
 from gluon_fgvc.engine.loop import fit
-from gluon_fgvc.engine.parameters import to_numpy
 from tests import hotdog_archive, hotdog_book
 from tools import study, train
 
