@@ -4,6 +4,7 @@ LOCK ?= requirements/cpu.lock
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 TESTS ?= tests
+SELECT ?= not slow and not tutorial
 # Two workers with one OpenMP thread each are faster than one with two; tests/conftest.py sets the threads.
 WORKERS ?= 2
 
@@ -11,20 +12,23 @@ WORKERS ?= 2
 suits = $(shell $(1) tools/check_system.py --python-only >/dev/null 2>&1 && echo $(1))
 find_python = $(or $(PYTHON),$(call suits,python3.11),$(call suits,python3.10),$(call suits,python3.9),python3)
 
-.PHONY: help quickstart test test-slow lint lock clean
+.PHONY: help quickstart test test-slow test-tutorial lint lock clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 quickstart: $(READY)  ## train, evaluate, predict and export on real photographs (minutes)
 	$(PY) tools/quickstart.py
 
 test: $(READY)  ## run the fast tests; TESTS=tests/nn for some of them
-	$(PY) -m pytest -q -m 'not slow' -n $(WORKERS) $(TESTS)
+	$(PY) -m pytest -q -m '$(SELECT)' -n $(WORKERS) $(TESTS)
 
 test-slow: $(READY)  ## run the tests that take minutes
 	$(PY) -m pytest -q -m slow $(TESTS)
+
+test-tutorial:  ## hold our loop to the book's own, in an environment with the package d2l (.venv-tutorial)
+	$(MAKE) test VENV=.venv-tutorial LOCK=requirements/tutorial.lock SELECT=tutorial WORKERS=0 TESTS=tests/test_hotdog.py
 
 lint: $(READY)  ## check style
 	$(PY) -m ruff check .
@@ -52,6 +56,6 @@ $(UV):
 	$(find_python) -m venv --clear build/uv
 	build/uv/bin/python -m pip install -q --disable-pip-version-check 'uv==0.13.8'
 
-clean:  ## remove the environment and caches (runs and data stay)
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove the environments and caches (runs and data stay)
+	rm -rf $(VENV) .venv-tutorial build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
