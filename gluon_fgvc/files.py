@@ -12,11 +12,12 @@ def write_atomically(path, content):
     data = content.encode('utf-8') if isinstance(content, str) else content
     temporary = f'{path}.tmp'
     try:
-        with _named(path), open(temporary, 'wb') as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        with _named(path):
+            with open(temporary, 'wb') as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
     except BaseException:
         remove(temporary)
         raise
@@ -31,11 +32,11 @@ def append(path, text):
 
 @contextmanager
 def _named(path):
-    """Say which file it was when a write fails: the system does not."""
+    """Say which file it was when a write fails: the system does not, or names the temporary one."""
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        error.filename = str(path)
         raise
 
 

@@ -201,6 +201,11 @@ def test_a_reader_that_leaves_is_no_error(here):
 
 # --- data ------------------------------------------------------------------------------------
 
+def test_images_too_small_for_the_network(here, fails):
+    fails(2, 'cannot take images of 8 x 8', 'train', '--cfg', 'cfg.yaml', 'backbone.name=vgg11',
+          'data.train={random_resized_crop: 8}')
+
+
 def test_no_data_folder(here, fails):
     fails(1, "data.root 'photos' is not a folder", 'train', '--cfg', 'cfg.yaml', 'data.root=photos')
     assert not (here / 'work_dirs').exists()
@@ -285,7 +290,7 @@ def weights_of(once, change):
 ], ids=['truncated', 'corrupt', 'longer', 'text', 'empty'])
 def test_broken_weights(once, here, fails, change, says):
     (here / 'my.params').write_bytes(weights_of(once, change))
-    fails(1, ("'my.params'", says), 'train', '--cfg', 'cfg.yaml', 'backbone.weights=my.params')
+    fails(1, ("my.params'", says), 'train', '--cfg', 'cfg.yaml', 'backbone.weights=my.params')
     assert not list(here.rglob('last.json'))
 
 
@@ -383,6 +388,15 @@ def test_a_work_dir_that_cannot_be_made(here, fails):
     fails(1, 'cfg.yaml', 'train', '--cfg', 'cfg.yaml', 'run.work_dir=cfg.yaml')
 
 
+@pytest.mark.parametrize('tool, words, says', [
+    ('predict', ['run', 'images', '--out', 'cfg.yaml'], "'cfg.yaml"),
+    ('export', ['run', '--out', 'cfg.yaml'], 'cfg.yaml'),
+    ('visualize', ['run', 'images', '--out', 'images'], "Is a directory: 'images'"),
+    ('visualize', ['run', 'images', '--out', 'nowhere/x.html'], "No such file or directory: 'nowhere/x.html'")])
+def test_a_place_that_cannot_be_written(trained, fails, tool, words, says):
+    fails(1, says, tool, *words)
+
+
 def test_nothing_to_resume(here, fails):
     fails(1, 'nothing to resume', 'train', '--cfg', 'cfg.yaml', '--resume')
     fails(1, "'nowhere' is not a run folder", 'train', '--cfg', 'cfg.yaml', '--resume', 'nowhere')
@@ -432,8 +446,10 @@ def flip(path):
     (lambda file, manifest: file.unlink(), 'is missing'),
     (lambda file, manifest: manifest.write_text(manifest.read_text()[:50]), 'is not a checkpoint record'),
     (lambda file, manifest: manifest.write_text('[1]'), 'is not a checkpoint record'),
+    (lambda file, manifest: manifest.write_text('{"format": 1, "files": {}}'), 'is not a checkpoint record'),
     (lambda file, manifest: manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2')),
-     'format 2, this version reads 1')], ids=['flipped', 'truncated', 'gone', 'half a record', 'no record', 'format'])
+     'format 2, this version reads 1')], ids=['flipped', 'truncated', 'gone', 'half a record', 'no record',
+        'half empty', 'format'])
 def test_a_damaged_checkpoint(trained, fails, kind, damage, says):
     file, = (trained / 'run' / 'checkpoints').glob(f'{kind}-*.params')
     damage(file, trained / 'run' / f'{kind}.json')
@@ -446,6 +462,15 @@ def test_damaged_optimizer_states(trained, fails):
     file, = (trained / 'run' / 'checkpoints').glob('last-*.npz')
     flip(file)
     fails(1, ('last-0001.npz', 'SHA-256 differs'), 'train', '--cfg', 'cfg.yaml', '--resume', 'run')
+
+
+@pytest.mark.parametrize('content', [b'[1]\n', b'{"a": 1}\n', b'\xff\xfe\n', b'\0' * 9, b'{"kind": "ep'])
+def test_what_a_crash_left_of_the_metrics(trained, call, content):
+    path = trained / 'run' / 'metrics.jsonl'
+    whole = path.read_bytes()
+    path.write_bytes(whole + content)
+    assert call('train', '--cfg', 'cfg.yaml', '--resume', 'run')[0] == 0
+    assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize('name, text, code', [('config.yaml', 'data: {', 2), ('classes.json', '[', 1),

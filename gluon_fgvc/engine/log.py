@@ -23,13 +23,13 @@ class Log:
         self.records = []
         path = self.folder / 'metrics.jsonl'
         if path.exists():
-            for line in path.read_text(encoding='utf-8').splitlines():
+            for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
                 try:
                     record = json.loads(line)
-                except ValueError:
+                    if record['epoch'] < completed:
+                        self.records.append(record)
+                except (ValueError, TypeError, KeyError):
                     break  # the line that the cut went through
-                if record['epoch'] < completed:
-                    self.records.append(record)
         write_atomically(path, ''.join(json.dumps(record) + '\n' for record in self.records))
 
     def line(self, text):

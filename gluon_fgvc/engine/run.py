@@ -164,10 +164,15 @@ def _check_classes(method, normalize, loader, num_classes, context):
     """Run two images through both networks: a wrong number of classes must never train silently."""
     size = loader.transform.output_size or (64, 64)
     images = normalize(mx.nd.zeros((2, *size, 3), ctx=context, dtype='uint8'))
-    scores = method.net(images)
+    try:
+        scores = method.net(images)
+        method.train_net(images)
+        mx.nd.waitall()
+    except mx.MXNetError as error:
+        raise ConfigError(f'the network cannot take images of {size[0]} x {size[1]} (height x width); change crop and '
+                          f'resize in data.train and data.test: {str(error).splitlines()[-1]}') from None
     if scores.shape != (2, num_classes):
         raise ConfigError(f'the method gives {scores.shape[1]} scores an image, the data set has {num_classes} classes')
-    method.train_net(images)
 
 
 # --- run folders -----------------------------------------------------------------------------
