@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 TESTS ?= tests
 SELECT ?= not slow and not tutorial
-# Two workers with one OpenMP thread each are faster than one with two; tests/conftest.py sets the threads.
+# Each of several workers gets one OpenMP thread; tests/conftest.py sets the threads.
 WORKERS ?= 2
 
 # The first Python that the locks support. PYTHON=... overrides.

@@ -80,7 +80,7 @@ def read(folder):
             run.missing[name] = f'{name} is missing: {WRITTEN_BY[name]}.'
         except OSError as error:
             run.missing[name] = f'{name} cannot be read: {error.strerror}.'
-        except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        except (ValueError, KeyError, TypeError, csv.Error, yaml.YAMLError) as error:
             run.missing[name] = f'{name} is broken: {" ".join(str(error).split())}.'
         return None
 

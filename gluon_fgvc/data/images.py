@@ -4,7 +4,7 @@ import os
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from gluon_fgvc.errors import DataError
 
@@ -92,6 +92,7 @@ def _check_png(data):
 
 
 def _decode_other(data):
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # importing gluoncv sets it, for the whole process
     try:
         with Image.open(io.BytesIO(data)) as image:
             _check_pixels(*image.size)
