@@ -1,4 +1,5 @@
 """The main job from end to end on real photographs: train, evaluate, predict a few, export with a parity check."""
+import os
 import shlex
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from gluon_fgvc import cli, data
 from gluon_fgvc.engine import run
 
 TOOLS = Path(__file__).parent
-CONFIG = TOOLS.parent / 'configs/finetune/quickstart.yaml'
+CONFIG = Path(os.path.relpath(TOOLS.parent / 'configs/finetune/quickstart.yaml'))
 PICTURES = 8
 
 
@@ -23,13 +24,13 @@ def main(argv=None):
     started = time.time()
     cfg = run.load_config(args.cfg, cli.overrides(args))
     folder = run.new_folder(cfg, args.cfg.stem)
-    test = data.build(cfg.data).test.paths
+    test = [os.path.relpath(path) for path in data.build(cfg.data).test.paths]
     pictures = [test[i * len(test) // PICTURES] for i in range(PICTURES)]
     for tool, *words in (('train', '--cfg', args.cfg, '--work-dir', folder, '--no-test', *args.overrides),
                          ('evaluate', folder),
                          ('export', folder, '--bake-preprocessing', '--bake-softmax'),
                          ('predict', folder / 'export', *pictures, '--out', folder / 'predicted')):
-        command = ['python', f'tools/{tool}.py', *map(str, words)]
+        command = ['python', f'tools/{tool}.py', *map(str, words)]  # what a user would type here
         print(f'\n$ {shorten(command)}', flush=True)
         code = subprocess.run([sys.executable, str(TOOLS / f'{tool}.py'), *command[2:]]).returncode
         if code:
