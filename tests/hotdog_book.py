@@ -1,7 +1,7 @@
 """The book's side of the comparison in test_hotdog.py: its code for data and trainer, and its loop, twice.
 
-Imported, this is plain Gluon, with the loop of ``train_ch13`` written anew. Run as a program, it calls the book's own
-``train_ch13`` from the package d2l, under NumPy semantics, which hold for a whole process:
+Imported, this is plain Gluon, with the loop of ``train_ch13`` written anew. As a program, it calls the book's own
+``train_ch13`` from the package d2l, under NumPy semantics:
 
     python tests/hotdog_book.py settings.json results.npz
 """
