@@ -1,7 +1,13 @@
 """Settings that every test shares, made before gluon_fgvc and MXNet are imported."""
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, which subprocesses would inherit; with a
+# handler of its own here, a subprocess starts with the default.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One thread for each of several workers, so that they do not fight; subprocesses inherit it.
 os.environ.setdefault('OMP_NUM_THREADS', '1' if 'PYTEST_XDIST_WORKER' in os.environ else '2')

@@ -2,6 +2,8 @@
 import hashlib
 import re
 
+from mxnet import nd
+
 from gluon_fgvc.errors import ConfigError, did_you_mean
 
 
@@ -41,5 +43,10 @@ def sha256_of(arrays):
 
 
 def to_numpy(block):
-    """Return structural name → numpy copy; over several devices, statistics are averaged as Gluon does."""
+    """Return structural name → numpy copy; over several devices, statistics are averaged as Gluon does.
+
+    Waits for everything that runs: MKLDNN reorders weights in place during an inference pass, and a read
+    beside it was seen to give permuted ones.
+    """
+    nd.waitall()
     return {name: parameter._reduce().asnumpy() for name, parameter in structural(block).items()}

@@ -54,7 +54,7 @@ def test_nothing_is_nothing(tmp_path):
     (lambda d: (d / 'last.json').write_text('{"form'), 'not a checkpoint record'),
     (lambda d: (d / 'last.json').write_bytes(b'\xff\xfe'), 'not a checkpoint record'),
     (lambda d: (d / 'last.json').write_text('[]'), 'not a checkpoint record'),
-    (lambda d: (d / 'last.json').write_text('{"files": {}, "format": 99}'), 'format 99')])
+    (lambda d: (d / 'last.json').write_text('{"files": {}, "format": 99, "epoch": 1}'), 'format 99')])
 def test_damage_is_one_clear_line(tmp_path, damage, message):
     checkpoint.save(tmp_path, 'last', net(), {'epoch': 1}, {'a': np.zeros(2)})
     damage(tmp_path)

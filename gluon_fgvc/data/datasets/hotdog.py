@@ -21,7 +21,7 @@ URL = 'http://d2l-data.s3-accelerate.amazonaws.com/hotdog.zip'
 SHA1 = 'fba480ffa8aa7e0febbb511d181409f899b9baa5'
 CLASSES = ('hotdog', 'not-hotdog')
 CONNECT_SECONDS, DOWNLOAD_SECONDS = 10, 3600
-# In a process of its own, since d2l.mxnet switches the process to mxnet's numpy semantics.
+# In a process of its own, since d2l brings Jupyter and pins that nothing else here should meet.
 DOWNLOAD = '''
 import sys
 from d2l import mxnet as d2l
