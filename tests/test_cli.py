@@ -446,10 +446,8 @@ def flip(path):
     (lambda file, manifest: file.unlink(), 'is missing'),
     (lambda file, manifest: manifest.write_text(manifest.read_text()[:50]), 'is not a checkpoint record'),
     (lambda file, manifest: manifest.write_text('[1]'), 'is not a checkpoint record'),
-    (lambda file, manifest: manifest.write_text('{"format": 1, "files": {}}'), 'is not a checkpoint record'),
     (lambda file, manifest: manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2')),
-     'format 2, this version reads 1')], ids=['flipped', 'truncated', 'gone', 'half a record', 'no record',
-        'half empty', 'format'])
+     'format 2, this version reads 1')], ids=['flipped', 'truncated', 'gone', 'half a record', 'no record', 'format'])
 def test_a_damaged_checkpoint(trained, fails, kind, damage, says):
     file, = (trained / 'run' / 'checkpoints').glob(f'{kind}-*.params')
     damage(file, trained / 'run' / f'{kind}.json')

@@ -95,7 +95,7 @@ def read(folder, kind):
         return None
     try:
         record = json.loads(path.read_text(encoding='utf-8'))
-        files, version, _ = record['files'], record['format'], record['epoch']
+        files, version = record['files'], record['format']
     except (ValueError, KeyError, TypeError, UnicodeDecodeError):
         raise CheckpointError(f"'{path}' is not a checkpoint record") from None
     if version != FORMAT:

@@ -13,13 +13,15 @@ import pytest
 from gluon_fgvc.engine import checkpoint
 from tests import small_run
 
-# All that carries a state or draws random numbers: momentum, cosine, dropout, augmentation in a worker, averages.
-OVERRIDES = ['data.workers=1', 'train.ema=0.9', 'train.mixup=0.2', 'train.label_smoothing=0.1']
+# All that carries a state or draws random numbers, besides momentum, cosine, dropout and augmentation in a worker.
+EVERYTHING = ['train.ema=0.9', 'train.mixup=0.2', 'train.label_smoothing=0.1']
+# Features of the frozen layers are computed once a run, so again by each that resumes.
+REUSE = ['method.cut=fc', 'data.train={resize: [32, 32]}', 'train.ema=0.9']
 
 
-def start(folder, run, epochs):
-    return small_run.start('train', '--cfg', 'cfg.yaml', '--work-dir', run, '--resume', '--seed', '3', *OVERRIDES,
-                           f'train.epochs={epochs}', cwd=folder, stdout=subprocess.DEVNULL)
+def start(folder, run, epochs, overrides=()):
+    return small_run.start('train', '--cfg', 'cfg.yaml', '--work-dir', run, '--resume', '--seed', '3', 'data.workers=1',
+                           f'train.epochs={epochs}', *overrides, cwd=folder, stdout=subprocess.DEVNULL)
 
 
 def members(group):
@@ -112,18 +114,23 @@ def table(run):
         return [{**row, 'seconds': None} for row in csv.DictReader(stream)]
 
 
-@pytest.mark.parametrize('epochs, kills', [(3, 4), pytest.param(12, 24, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('overrides, epochs, kills', [
+    pytest.param(EVERYTHING, 3, 4, id='everything'),
+    pytest.param(EVERYTHING, 12, 24, id='everything, often', marks=pytest.mark.slow),
+    pytest.param(REUSE, 12, 24, id='reused features, often', marks=pytest.mark.slow)])
 @pytest.mark.timeout(1800)
-def test_killed_at_any_moment_and_resumed_it_ends_the_same(tmp_path, epochs, kills):
+def test_killed_at_any_moment_and_resumed_it_ends_the_same(tmp_path, overrides, epochs, kills):
     small_run.write(tmp_path, train=24, test=8)
-    finish(start(tmp_path, 'whole', epochs))
+    finish(start(tmp_path, 'whole', epochs, overrides))
     rng, killed = random.Random(epochs), 0
     # An epoch changes the files about 25 times, half of them while checkpoints are written.
     for _ in range(kills):
-        killed += kill_at(start(tmp_path, 'run', epochs), tmp_path / 'run', rng.randint(0, 35), rng.choice([0, 0.02]))
-    finish(start(tmp_path, 'run', epochs))
+        process = start(tmp_path, 'run', epochs, overrides)
+        killed += kill_at(process, tmp_path / 'run', rng.randint(0, 35), rng.choice([0, 0.02]))
+    finish(start(tmp_path, 'run', epochs, overrides))
     assert killed > kills / 2, f'only {killed} of {kills} kills came before the end'
     assert_same(tmp_path / 'run', tmp_path / 'whole')
+    assert ('reused' in (tmp_path / 'run' / 'log.txt').read_text()) == (overrides is REUSE)
 
 
 def test_workers_do_not_outlive_the_main_process(tmp_path):
