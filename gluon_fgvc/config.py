@@ -78,7 +78,7 @@ class DataConfig:
     train: TrainView = option(TrainView, 'preparation of training images')
     test: TestView = option(TestView, 'preparation of validation, test and new images')
     batch_size: int = option(32, 'images per step over all contexts', minimum=1)
-    workers: int = option(2, 'loader processes; 0 loads in the main process', minimum=0)
+    workers: int = option(2, 'loader processes; 0 loads in the main process', minimum=0, maximum=256)
     val_share: float = option(0.1, 'stratified share of train held out for choosing the epoch; ignored '
                                    'where the data set has a validation split', minimum=0, below=1)
     val_seed: int = option(0, 'seed of that split, kept apart from run.seed so that seeds share it', minimum=0)
@@ -192,7 +192,7 @@ SCHEDULES = {'constant': Constant, 'step': Step, 'cosine': Cosine, 'poly': Poly}
 class TrainConfig:
     """How long and with what the parameters move."""
 
-    epochs: int = option(doc='passes over the training images', minimum=0)
+    epochs: int = option(doc='passes over the training images', minimum=1)
     optimizer: Any = option(doc='', variants=OPTIMIZERS)
     schedule: Any = option(Constant, '', variants=SCHEDULES)
     label_smoothing: float = option(0.0, 'probability mass spread evenly over all classes', minimum=0, below=1)
@@ -321,8 +321,9 @@ class _Reader:
 
     def error(self, path, message):
         dotted = '.'.join(path)
-        if dotted in self.overridden:
-            return ConfigError(f"override '{dotted}': {message}")
+        for end in range(len(path), 0, -1):  # an override may have given a whole section, e.g. train.schedule=cosine
+            if '.'.join(path[:end]) in self.overridden:
+                return ConfigError(f"override '{dotted}': {message}")
         known = path
         while known and known not in self.lines:
             known = known[:-1]

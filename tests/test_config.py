@@ -64,7 +64,7 @@ def test_an_integer_is_a_float_but_not_the_other_way_round(tmp_path):
 
 @pytest.mark.parametrize('change, message', [
     (('epochs: 2', 'epoch: 2'), r"line 5: train.epoch: unknown key 'epoch'; did you mean 'epochs'\?"),
-    (('epochs: 2', 'epochs: -2'), r'line 5: train.epochs: -2 must be at least 0'),
+    (('epochs: 2', 'epochs: -2'), r'line 5: train.epochs: -2 must be at least 1'),
     (('epochs: 2', 'epochs: true'), r'train.epochs: True is not a whole number'),
     (('epochs: 2', 'epochs: two'), r"train.epochs: 'two' is not a whole number"),
     (('epochs: 2', 'epochs: 2\n  epochs: 3'), r"line 6: key 'epochs' is given twice"),
@@ -112,7 +112,9 @@ def test_overrides_take_both_spellings_and_the_last_wins(tmp_path):
 
 @pytest.mark.parametrize('words, message', [
     (['train.epochs'], 'has no value'), (['epochs=3'], 'section.key'), (['train.epochz=3'], "did you mean 'epochs'"),
-    (['train.epochs.x=3'], 'is not a section'), (['train.epochs=[', ], 'not valid YAML')])
+    (['train.epochs.x=3'], 'is not a section'), (['data.workers=1000000'], 'at most 256'),
+    (['train.schedule=cosin'], "override 'train.schedule.name': unknown name 'cosin'; did you mean 'cosine'"),
+    (['train.epochs=['], 'not valid YAML')])
 def test_wrong_overrides(tmp_path, words, message):
     with pytest.raises(ConfigError, match=message):
         load(tmp_path, overrides=words)
