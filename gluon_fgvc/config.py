@@ -209,7 +209,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Where and how a run executes; nothing here changes what is learned but ``seed``."""
+    """Where and how a run executes, when it stops early, and its seed."""
 
     seed: int = option(0, '', minimum=0, maximum=2 ** 31 - 1)
     contexts: Union[str, Tuple[str, ...]] = option(
