@@ -17,6 +17,15 @@ _STAGES = [[(2, 3, 2, 6, 24)],
 _MEAN, _STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 
+def _relu6(F, x):
+    """``F.clip(x, 0, 6)``, its values bit for bit, NaN included, in kernels that are fast on CPU.
+
+    On one core a training step takes two thirds of the time that it takes with `clip`. `where` rather
+    than `minimum`, whose gradient is written in place: the BatchNorm before it is then twenty times slower.
+    """
+    return F.where(x > 6, F.ones_like(x) * 6, F.relu(x))
+
+
 class _Convolution(gluon.HybridBlock):
     """Convolution, BatchNorm and, unless ``linear``, ReLU6, with TensorFlow's 'same' padding.
 
@@ -41,7 +50,7 @@ class _Convolution(gluon.HybridBlock):
         if self._pad:
             x = F.pad(x, mode='constant', pad_width=self._pad)
         x = self.bn(self.conv(x))
-        return x if self._linear else F.clip(x, 0, 6)
+        return x if self._linear else _relu6(F, x)
 
 
 class _Block(gluon.HybridBlock):

@@ -2,8 +2,9 @@
 
 ``last.json`` and ``best.json`` in the run folder are the checkpoints: each names its files under
 ``checkpoints/`` with their SHA-256. New files get new names, and the manifest, replaced in one step,
-is what makes them count; only then are files removed that no manifest names. Optimizer states are
-named arrays in an ``.npz`` read with ``allow_pickle=False``: nothing is ever unpickled.
+is what makes them count; only then, and when training resumes, are files removed that no manifest
+names. Optimizer states are named arrays in an ``.npz`` read with ``allow_pickle=False``: nothing is
+ever unpickled.
 """
 import io
 import json
@@ -48,7 +49,7 @@ def save(folder, kind, net, record, arrays=None):
     except OSError as error:
         raise CheckpointError(f"cannot write checkpoint '{stem}' in '{folder}': {error.strerror}; "
                               f'the earlier checkpoint is intact') from None
-    _remove_unnamed(folder)
+    remove_unnamed(folder)
     return digest
 
 
@@ -72,7 +73,9 @@ def _save_parameters(path, parameters):
     return digest
 
 
-def _remove_unnamed(folder):
+def remove_unnamed(folder):
+    """Remove the files under ``checkpoints/`` that no manifest names: what a kill left half written or unremoved."""
+    folder = Path(folder)
     try:
         paths = [folder / f'{kind}.json' for kind in KINDS]
         manifests = [json.loads(path.read_text(encoding='utf-8')) for path in paths if path.exists()]

@@ -235,6 +235,7 @@ def _resume(folder, net, average):
     record = checkpoint.read(folder, 'last')
     if record is None:
         return _Resumed(Progress())
+    checkpoint.remove_unnamed(folder)
     checkpoint.load_parameters(folder, record, net)
     arrays = checkpoint.load_arrays(folder, record)
     if average:
