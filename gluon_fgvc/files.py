@@ -1,4 +1,5 @@
-"""Files that are either the old ones or the new ones, never half of each."""
+"""Files that are either the old ones or the new ones, never half of each, and locks."""
+import fcntl
 import hashlib
 import os
 from contextlib import contextmanager
@@ -46,6 +47,20 @@ def remove(path):
         os.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def lock(path):
+    """Make ``path`` and return it open and locked for this process: until it is closed or the process ends.
+
+    :raises BlockingIOError: when another process holds it. Child processes do not inherit the lock.
+    """
+    stream = open(path, 'w')
+    try:
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.close()
+        raise
+    return stream
 
 
 def hash_of_file(path, algorithm='sha256'):

@@ -10,7 +10,9 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import mxnet as mx
 import pytest
@@ -411,6 +413,25 @@ def test_another_configuration_is_not_resumed(trained, fails, override, was):
           'train', '--cfg', 'cfg.yaml', '--resume', 'run', override)
 
 
+def test_a_run_without_a_checkpoint_gives_way(here, fails, call):
+    """After a first attempt that failed, the corrected command needs no other folder."""
+    words = 'train', '--cfg', 'cfg.yaml', '--work-dir', 'run', '--no-test'
+    fails(1, 'is not finite', *words, 'train.optimizer.lr=1e30')
+    assert call(*words)[0] == 0
+
+
+def test_two_processes_do_not_train_in_one_folder(trained, fails):
+    code = ("import sys; from gluon_fgvc.files import lock; held = lock('run/.lock'); print(flush=True); "
+            'sys.stdin.read()')
+    other = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             env={**os.environ, 'PYTHONPATH': str(Path(cli.__file__).parents[1])})
+    other.stdout.readline()
+    try:
+        fails(1, "another process is training in 'run'", 'train', '--cfg', 'cfg.yaml', '--resume', 'run')
+    finally:
+        other.communicate()
+
+
 def test_a_finished_run_is_resumed_without_a_change(trained, call):
     before, names = digest(trained / 'run'), sorted(path.name for path in (trained / 'run').iterdir())
     evaluations = (trained / 'run' / 'test_evaluations.jsonl').read_text()
@@ -421,7 +442,7 @@ def test_a_finished_run_is_resumed_without_a_change(trained, call):
     assert (trained / 'run' / 'test_evaluations.jsonl').read_text() == evaluations  # the test split is used once
 
 
-def test_the_newest_run_is_resumed(trained, call, fails):
+def test_the_newest_run_is_resumed(trained, call):
     (trained / 'work_dirs' / 'cfg').mkdir(parents=True)
     shutil.move(trained / 'run', trained / 'work_dirs' / 'cfg' / '20260102-000000')
     (trained / 'work_dirs' / 'cfg' / '20260101-000000').mkdir()
@@ -429,7 +450,8 @@ def test_the_newest_run_is_resumed(trained, call, fails):
     code, out, _ = call('train', '--cfg', 'cfg.yaml', '--resume', '--no-test')
     assert code == 0 and 'resuming after epoch 1' in out and '20260102-000000' in out
     shutil.rmtree(trained / 'work_dirs' / 'cfg' / '20260102-000000')
-    fails(2, '20260101-000000/config.yaml', 'train', '--cfg', 'cfg.yaml', '--resume')
+    code, out, _ = call('train', '--cfg', 'cfg.yaml', '--resume', '--no-test')  # nothing was kept there: anew
+    assert code == 0 and 'resuming' not in out and '20260101-000000' in out
 
 
 def flip(path):

@@ -29,7 +29,7 @@ def _folder(args, cfg):
     stem = Path(args.cfg).stem
     if args.resume is None:
         folder = args.work_dir or run.new_folder(cfg, stem)
-        if (folder / 'config.yaml').exists():
+        if (folder / 'last.json').exists():
             raise ConfigError(f"--work-dir '{folder}' holds a run already; add --resume to go on, or name another")
         return folder
     if args.resume is not True and args.work_dir:

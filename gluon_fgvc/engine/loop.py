@@ -122,6 +122,7 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
         # them (validation, checkpoint) before it has ended.
         mx.nd.waitall()
         _stop_if_bad(bad, phase, epoch)
+        _stop_if_broken(parameters, phase, epoch)
         row = epoch_means.read()
 
         if val is not None:
@@ -192,6 +193,15 @@ def _stop_if_bad(bad, phase, epoch):
         step, term = found
         raise TrainingError(f"loss '{term}' is not finite at step {step} (epoch {epoch + 1}, phase '{phase.name}'); "
                             f'lower train.optimizer.lr or add a warm-up; the checkpoints of earlier epochs are intact')
+
+
+def _stop_if_broken(parameters, phase, epoch):
+    """Look at what is about to be kept: a ReLU can turn NaN into 0, and the loss then stays finite."""
+    for name, parameter in parameters.items():
+        if not np.isfinite(parameter.list_data()[0].asnumpy()).all():
+            raise TrainingError(f"parameter '{name}' is not finite after epoch {epoch + 1} (phase '{phase.name}'); "
+                                'lower train.optimizer.lr or add a warm-up; the checkpoints of earlier epochs are '
+                                'intact')
 
 
 def _validate(feed, average, image_set, contexts, num_classes):

@@ -20,7 +20,7 @@ from gluon_fgvc.engine.evaluate import evaluation, predict, write_evaluation
 from gluon_fgvc.engine.log import Log, progress
 from gluon_fgvc.engine.loop import fit
 from gluon_fgvc.errors import CheckpointError, ConfigError
-from gluon_fgvc.files import write_atomically
+from gluon_fgvc.files import lock, remove, write_atomically
 from gluon_fgvc.nn import Normalize
 
 
@@ -86,13 +86,32 @@ def train(cfg, folder, *, test=True):
         raise ConfigError("run.kvstore: 'nccl' sums over GPUs only; use 'device' or 'local' on the CPU")
     source = data.build(cfg.data)
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, cfg, source.classes)
-    done = checkpoint.read(folder, 'last')
-    log = Log(folder, completed=done['epoch'] if done else 0)
+    with _only_writer(folder):
+        _claim(folder, cfg, source.classes)
+        done = checkpoint.read(folder, 'last')
+        log = Log(folder, completed=done['epoch'] if done else 0)
+        _fit(cfg, folder, source, contexts, log)
+        result = None
+        if test:
+            run = Run.open(folder, contexts=contexts)
+            result = _earlier_evaluation(run) or evaluate(run, 'test', log=log)
+        log.line(f'report: {write_report(folder)}')
+    return result
+
+
+def _only_writer(folder):
+    """Return a context in which no other process trains in ``folder``."""
+    try:
+        return lock(folder / '.lock')
+    except BlockingIOError:
+        raise CheckpointError(f"another process is training in '{folder}'; wait for its end, or name another "
+                              '--work-dir') from None
+
+
+def _fit(cfg, folder, source, contexts, log):
     log.line(f"{cfg.method.name} on {cfg.backbone.name}, {cfg.data.name}: {len(source.classes)} classes, "
              f"{len(source.train)} train, {len(source.val) if source.val else 0} validation, {len(source.test)} test "
              f"images; {', '.join(map(str, contexts))}; in {folder}")
-
     # Workers fork: before the network starts its threads.
     loaders = [loader_of(cfg, source.train, train=True)]
     if source.val:
@@ -109,12 +128,6 @@ def train(cfg, folder, *, test=True):
     finally:
         for loader in loaders:
             loader.close()
-    result = None
-    if test:
-        run = Run.open(folder, contexts=contexts)
-        result = _earlier_evaluation(run) or evaluate(run, 'test', log=log)
-    log.line(f'report: {write_report(folder)}')
-    return result
 
 
 def _earlier_evaluation(run):
@@ -210,11 +223,16 @@ def _near(folder):
 
 
 def _claim(folder, cfg, classes):
-    """Write what describes the run, or check that the folder's run is this one."""
+    """Write what describes the run, or check that the folder's run is this one.
+
+    A run that ended before its first checkpoint has nothing to keep: another one may take its place.
+    """
     path, text = folder / 'config.yaml', config.dump(cfg)
-    if path.exists():
+    if (folder / 'last.json').exists():
         _check_same(path, cfg)
         _check_same_classes(folder, _read_classes(folder), classes)
+    else:
+        remove(folder / 'best.json')
     write_atomically(folder / 'classes.json', json.dumps(list(classes), indent=1, ensure_ascii=False) + '\n')
     write_atomically(folder / 'env.json', json.dumps(environment(), indent=1) + '\n')
     write_atomically(path, text)

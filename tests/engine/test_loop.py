@@ -189,6 +189,32 @@ def test_a_loss_that_is_not_finite_stops_with_term_phase_and_step(tmp_path):
     assert checkpoint.read(folder, 'last') == kept
 
 
+def test_parameters_that_are_not_finite_behind_a_finite_loss_are_not_kept(tmp_path):
+    """MKLDNN's ReLU, which this net does not use, turns NaN into 0, and with it a broken net into a constant."""
+    method = toy.Toy()
+    plain = method.losses
+
+    def losses(outputs, labels):
+        with mx.autograd.pause():
+            running_var = method.net.bn.running_var.data()  # not used while batch statistics are
+            running_var[0] = float('nan')
+        return plain(outputs, labels)
+    method.losses = losses
+    with pytest.raises(TrainingError, match=r"parameter 'bn.running_var' is not finite after epoch 1 \(phase 'all'\)"):
+        fit(tmp_path, toy.settings(), method, val=False)
+    assert checkpoint.read(tmp_path / 'run', 'last') is None
+
+
+def test_resuming_removes_what_a_kill_left_behind(tmp_path):
+    cfg = toy.settings(train__epochs=1)
+    _, _, folder = fit(tmp_path, cfg)
+    kept = sorted(path.name for path in (folder / 'checkpoints').iterdir())
+    for name in ('last-0000.params', 'last-0001.npz.tmp'):
+        (folder / 'checkpoints' / name).write_bytes(b'x')
+    fit(tmp_path, cfg)
+    assert sorted(path.name for path in (folder / 'checkpoints').iterdir()) == kept
+
+
 @pytest.mark.parametrize('phase, message', [
     (Phase('p', 2, 'clasifier.*'), r"phase 'p', trainable: 'clasifier\.\*' matches no parameter; did you mean"),
     (Phase('p', 2, '('), 'is not a regular expression'),
