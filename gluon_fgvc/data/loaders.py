@@ -151,8 +151,8 @@ class _Samples:
                 (h, w), (other_h, other_w) = images[0].shape[:2], images[-1].shape[:2]
                 return None, np.empty(0, np.int64), broken, (
                     f"'{self._set.paths[indices[0]]}' and '{self._set.paths[index]}' are in one batch but differ in "
-                    f'size ({h} x {w} and {other_h} x {other_w}, height x width); set crop, or resize: [height, width], '
-                    'in data.train and data.test')
+                    f'size ({h} x {w} and {other_h} x {other_w}, height x width); set crop, or resize: [height, '
+                    'width], in data.train and data.test')
         return np.stack(images) if images else None, np.array(indices, dtype=np.int64), broken, None
 
 
