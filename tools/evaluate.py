@@ -2,7 +2,6 @@
 import sys
 
 from gluon_fgvc import cli
-from gluon_fgvc.analysis.report import write_report
 from gluon_fgvc.engine import run
 
 
@@ -21,7 +20,9 @@ def main(argv=None):
     for row in result['per_class']:
         accuracy = '     –' if row['accuracy'] is None else f"{row['accuracy']:6.4f}"
         print(f"  {row['name']:<{width}}  {accuracy}  {row['correct']:>6} of {row['images']}")
-    print(f'report: {write_report(opened.folder)}')
+    for row in result.get('per_group', ()):
+        print(f"{row['name']}: {row['correct']} of {row['images']}")
+    print(f'report: {run.report(opened.folder, opened.source)}')
 
 
 if __name__ == '__main__':

@@ -56,14 +56,18 @@ def real_images(cfg, inputs=None):
     :raises DataError: if that leaves none.
     """
     try:
-        paths = find_images(inputs) if inputs else data.build(cfg.data).test.paths
+        if inputs:
+            paths = find_images(inputs)
+            image_set = data.ImageSet('images', paths, np.zeros(len(paths), np.int64))
+        else:
+            image_set = data.build(cfg.data).test
     except DataError as error:
         raise DataError(str(error) if inputs else f'{error} (--images names other images to compare on)') from None
     transform, images, reason = data.TestTransform(cfg.data.test), [], None
     # Spread over the whole list, which is often sorted by class.
-    for i in np.unique(np.linspace(0, len(paths) - 1, IMAGES).astype(int)):
+    for i in np.unique(np.linspace(0, len(image_set) - 1, IMAGES).astype(int)):
         try:
-            images.append(transform(data.read_image(paths[i]), None))
+            images.append(transform(image_set.read(i), None))
         except DataError as error:
             reason = error
     if not images:

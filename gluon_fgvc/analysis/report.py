@@ -17,13 +17,15 @@ TABLE_CLASSES = 600    # more classes than this and only the worst are listed
 _PLAIN_DATA_KEYS = frozenset(('name', 'root', 'batch_size', 'workers', 'val_share', 'val_seed', 'bad_image'))
 
 
-def write_report(folder, out=None):
+def write_report(folder, out=None, *, read=pictures.read):
     """Write the report of the run folder ``folder`` to ``out`` (default: report.html in it).
 
     Reads config.yaml, env.json, classes.json, metrics.jsonl, predictions.csv, evaluation.json and, where it
     exists, test_evaluations.jsonl. A section whose file is absent or broken says so. Epochs are counted
     from 1, as in the log.
 
+    :param read: path of predictions.csv → image, (H,W,3) uint8 RGB, or None if it cannot be had; not every
+        data set keeps an image a file.
     :returns: the path written.
     :raises CheckpointError: if ``folder`` is not a run folder.
     """
@@ -31,8 +33,8 @@ def write_report(folder, out=None):
     out = Path(out) if out is not None else run.folder / 'report.html'
     title = f"{_get(run.config, 'method', 'name')} · {_get(run.config, 'backbone', 'name')}"
     text = page(f"{title} on {_get(run.config, 'data', 'name')}",
-                _head(run, title), tag('main', _curves(run), _confusion(run), _per_class(run), _errors(run),
-                                       _calibration(run), _details(run)),
+                _head(run, title), tag('main', _curves(run), _confusion(run), _groups(run), _per_class(run),
+                                       _errors(run, read), _calibration(run), _details(run)),
                 style=STYLE + _STYLE, script=_SORT)
     return write_atomically(out, text)
 
@@ -297,11 +299,30 @@ def _per_class(run):
     note = 'Lowest accuracy first; a heading sorts by its column. The bar is the 95 % Wilson interval.'
     if len(names) > TABLE_CLASSES:
         note = f'The {TABLE_CLASSES:,} lowest of {len(names):,} classes; evaluation.json has all. ' + note
-    head = [_sortable('Class', False), _sortable('Images', True), _sortable('Right', True), _sortable('Accuracy', True),
-            tag('th', '95 % interval', scope='col'), _sortable('Most confused with', False)]
-    return _section('Classes', tag('p', note, class_='soft'), tag(
-        'div', tag('table', tag('thead', tag('tr', head)), tag('tbody', rows), class_='sortable'),
-        class_='scroll', tabindex=0, role='region', aria_label='Accuracy of each class'))
+    head = [_sortable('Class', False), *_accuracy_heads(), _sortable('Most confused with', False)]
+    return _section('Classes', tag('p', note, class_='soft'), _sorted_table(head, rows, 'Accuracy of each class'))
+
+
+def _groups(run):
+    groups = (run.evaluation or {}).get('per_group')
+    if not groups:
+        return None
+    rows = [tag('tr', tag('th', group['name'], class_='name', scope='row'), _number(group['classes']),
+                _accuracy(group['images'], group['correct'])) for group in groups]
+    head = [_sortable('Super-category', False), _sortable('Classes', True), *_accuracy_heads()]
+    return _section('Super-categories', tag('p', 'Top-1 accuracy over the images of all classes of a super-category.',
+                                            class_='soft'),
+                    _sorted_table(head, rows, 'Accuracy of each super-category'))
+
+
+def _accuracy_heads():
+    return [*(_sortable(name, True) for name in ('Images', 'Right', 'Accuracy')),
+            tag('th', '95 % interval', scope='col')]
+
+
+def _sorted_table(head, rows, label):
+    return tag('div', tag('table', tag('thead', tag('tr', head)), tag('tbody', rows), class_='sortable'),
+               class_='scroll', tabindex=0, role='region', aria_label=label)
 
 
 def _sortable(name, numeric):
@@ -309,26 +330,33 @@ def _sortable(name, numeric):
 
 
 def _class_row(names, row, k):
-    images, correct = int(row.sum()), int(row[k])
     wrong = row.copy()
     wrong[k] = 0
     most = int(wrong.argmax())
     confused = [tag('span', names[most], class_='name'), f' ({int(wrong[most]):,})'] if wrong[most] else '–'
+    return tag('tr', tag('th', names[k], class_='name', scope='row'), _accuracy(int(row.sum()), int(row[k])),
+               tag('td', confused))
+
+
+def _accuracy(images, correct):
+    """Return the cells under Images, Right, Accuracy and 95 % interval."""
     if not images:
-        middle = [tag('td', '–', class_='number', data_value=-1), tag('td', 'no images')]
+        share = [tag('td', '–', class_='number', data_value=-1), tag('td', 'no images')]
     else:
         low, high = wilson(correct, images)
-        middle = [tag('td', percent(correct / images), class_='number', data_value=f'{correct / images:.6f}'),
-                  tag('td', tag('div', plots.interval_bar(correct / images, low, high), _range(low, high),
-                                class_='interval'))]
-    return tag('tr', tag('th', names[k], class_='name', scope='row'),
-               tag('td', f'{images:,}', class_='number', data_value=images),
-               tag('td', f'{correct:,}', class_='number', data_value=correct), middle, tag('td', confused))
+        share = [tag('td', percent(correct / images), class_='number', data_value=f'{correct / images:.6f}'),
+                 tag('td', tag('div', plots.interval_bar(correct / images, low, high), _range(low, high),
+                               class_='interval'))]
+    return [_number(images), _number(correct), *share]
+
+
+def _number(value):
+    return tag('td', f'{value:,}', class_='number', data_value=value)
 
 
 # --- images ----------------------------------------------------------------------------------
 
-def _errors(run):
+def _errors(run, read):
     title = 'Surest errors'
     if run.predictions is None:
         return _section(title, _absent(run, 'predictions.csv'))
@@ -337,7 +365,7 @@ def _errors(run):
         none = f'None of {len(run.predictions):,} images was given a wrong class.'
         return _section(title, tag('p', none, class_='soft'))
     wrong.sort(key=lambda p: (-p.probability, p.path))
-    figures = [tag('figure', _thumbnail(p), tag(
+    figures = [tag('figure', _thumbnail(p, read(p.path)), tag(
         'figcaption', tag('div', tag('span', p.label_name, class_='name'), ' → ',
                           tag('strong', p.predicted_name, class_='name'), class_='verdict'),
         tag('div', percent(p.probability, 0), ' ', tag('span', Path(p.path).name, class_='name', title=p.path))))
@@ -348,8 +376,7 @@ def _errors(run):
     return _section(title, tag('p', note, class_='soft'), tag('div', figures, class_='thumbnails'))
 
 
-def _thumbnail(prediction):
-    image = pictures.read(prediction.path)
+def _thumbnail(prediction, image):
     if image is None:
         return tag('div', 'image cannot be read', class_='placeholder', role='img',
                    aria_label=f'{prediction.path}: image cannot be read')

@@ -34,7 +34,7 @@ def build(config):
     """Read the data set that ``config`` (a :class:`~gluon_fgvc.config.DataConfig`) names.
 
     Where the data set has no validation split and ``val_share`` is above 0, one is carved out of train,
-    stratified, with ``val_seed``; the test split is never touched.
+    stratified, with ``val_seed``, and no unit of images torn apart; the test split is never touched.
 
     :raises DataError: if files, labels or classes are not usable.
     """
@@ -68,7 +68,7 @@ def _check_labels(images, classes):
 
 def _carve_validation(source, share, seed):
     train = source.train
-    rest, taken = stratified_split(train.labels if train.strata is None else train.strata, share, seed)
+    rest, taken = stratified_split(train.labels if train.strata is None else train.strata, share, seed, train.units)
     if not len(taken):
         raise ConfigError(f"data.val_share {share} takes no image out of the {len(train)} of split 'train'; "
                           'raise it, or set 0 to train without validation')

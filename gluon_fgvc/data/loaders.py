@@ -17,7 +17,6 @@ import numpy as np
 from mxnet import nd
 
 from gluon_fgvc.data import samplers
-from gluon_fgvc.data.images import read_image
 from gluon_fgvc.errors import DataError
 
 AHEAD = 2  # batches a worker has been asked for
@@ -59,7 +58,7 @@ class Loader:
             raise DataError(f"split '{image_set.name}' has {len(self._sampler)} images, not one batch of {batch_size}; "
                             f'set data.batch_size to at most {len(self._sampler)}')
         self._labels = image_set.targets if train and image_set.targets is not None else image_set.labels
-        self._samples = _Samples(image_set.paths, transform, seed if train else None)
+        self._samples = _Samples(image_set, transform, seed if train else None)
         self._workers = _Workers(workers, self._samples) if workers else None
         self._results, self._closed = iter(()), False
 
@@ -130,15 +129,15 @@ class Loader:
 class _Samples:
     """Makes batches out of lists of (epoch, index)."""
 
-    def __init__(self, paths, transform, seed):
-        self._paths, self._transform, self._seed = paths, transform, seed
+    def __init__(self, image_set, transform, seed):
+        self._set, self._transform, self._seed = image_set, transform, seed
 
     def batch(self, keys):
         """Return images (N,H,W,3) or None, indices (N,), broken [(index, reason)], and what ends the run or None."""
         images, indices, broken = [], [], []
         for epoch, index in keys:
             try:
-                image = read_image(self._paths[index])
+                image = self._set.read(index)
             except DataError as error:
                 broken.append((index, str(error)))
                 continue
@@ -146,14 +145,14 @@ class _Samples:
             try:
                 images.append(self._transform(image, rng))
             except DataError as error:
-                return None, np.empty(0, np.int64), broken, f"image '{self._paths[index]}': {error}"
+                return None, np.empty(0, np.int64), broken, f"image '{self._set.paths[index]}': {error}"
             indices.append(index)
             if images[-1].shape != images[0].shape:
                 (h, w), (other_h, other_w) = images[0].shape[:2], images[-1].shape[:2]
                 return None, np.empty(0, np.int64), broken, (
-                    f"'{self._paths[indices[0]]}' and '{self._paths[index]}' are in one batch but differ in size "
-                    f'({h} x {w} and {other_h} x {other_w}, height x width); set crop, or resize: [height, width], '
-                    'in data.train and data.test')
+                    f"'{self._set.paths[indices[0]]}' and '{self._set.paths[index]}' are in one batch but differ in "
+                    f'size ({h} x {w} and {other_h} x {other_w}, height x width); set crop, or resize: [height, '
+                    'width], in data.train and data.test')
         return np.stack(images) if images else None, np.array(indices, dtype=np.int64), broken, None
 
 

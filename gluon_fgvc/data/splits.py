@@ -2,16 +2,22 @@
 import numpy as np
 
 
-def stratified_split(strata, share, seed):
+def stratified_split(strata, share, seed, units=None):
     """Split N items in two so that every stratum gives ``share`` of its items to the second part.
 
     Strata are visited in sorted order with one generator, so the result depends on nothing but the
     arguments. A stratum of n items gives ``round(n * share)`` of them (halves round to even).
 
+    With ``units``, it is units that are split, and their items follow: no unit is in both parts. A unit
+    belongs to the rarest stratum among its items.
+
     :param strata: (N,) sortable values.
+    :param units: (N,) sortable values, or None: every item is its own.
     :returns: two ascending int64 index arrays: the rest and the share.
     """
     strata = np.asarray(strata)
+    if units is not None:
+        return _split_units(strata, share, seed, units)
     generator = np.random.RandomState(seed)
     rest, taken = [], []
     for stratum in sorted(set(strata.tolist())):
@@ -20,3 +26,13 @@ def stratified_split(strata, share, seed):
         taken.extend(group[:count])
         rest.extend(group[count:])
     return np.sort(np.array(rest, dtype=np.int64)), np.sort(np.array(taken, dtype=np.int64))
+
+
+def _split_units(strata, share, seed, units):
+    _, stratum_of, frequency = np.unique(strata, return_inverse=True, return_counts=True)
+    _, unit_of = np.unique(units, return_inverse=True)
+    by_unit = np.lexsort((stratum_of, frequency[stratum_of], unit_of))  # the rarest of each unit first
+    _, first = np.unique(unit_of[by_unit], return_index=True)
+    _, taken = stratified_split(stratum_of[by_unit][first], share, seed)
+    taken = np.isin(unit_of, taken)
+    return np.flatnonzero(~taken), np.flatnonzero(taken)

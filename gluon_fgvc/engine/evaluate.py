@@ -32,15 +32,18 @@ def predict(net, normalize, loader, image_set, contexts, progress=None):
     return metrics.Predictions.join(parts)
 
 
-def evaluation(predictions, image_set, classes, skipped, chosen_by, checkpoint):
-    """Return the JSON-able summary of one evaluation; the format of ``evaluation.json``."""
+def evaluation(predictions, image_set, classes, skipped, chosen_by, checkpoint, groups=None):
+    """Return the JSON-able summary of one evaluation; the format of ``evaluation.json``.
+
+    :param groups: the super-category of each class, where the data set has them.
+    """
     rows = metrics.per_class(predictions, classes)
     accuracies = [row['accuracy'] for row in rows if row['accuracy'] is not None]
     return {
         'split': image_set.name, 'images': len(predictions), 'skipped': skipped,
         **metrics.summary(predictions, len(classes)),
         'mean_class_accuracy': float(np.mean(accuracies)),
-        'per_class': rows,
+        'per_class': rows, **({'per_group': metrics.per_group(rows, groups)} if groups else {}),
         'confusion': metrics.confusion(predictions, len(classes)).tolist(),
         'chosen_by': chosen_by, 'checkpoint': checkpoint,
         'evaluated_at': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),

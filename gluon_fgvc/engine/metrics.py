@@ -80,6 +80,21 @@ def per_class(predictions, classes):
     return rows
 
 
+def per_group(rows, groups):
+    """Sum the rows of :func:`per_class` over super-categories.
+
+    :param groups: the super-category of each class.
+    :returns: one dict a super-category, by name: name, classes, images, correct, accuracy (None without images).
+    """
+    result = []
+    for name in sorted(set(groups)):
+        own = [row for row, group in zip(rows, groups) if group == name]
+        images, correct = (sum(row[key] for row in own) for key in ('images', 'correct'))
+        result.append({'name': name, 'classes': len(own), 'images': images, 'correct': correct,
+                       'accuracy': correct / images if images else None})
+    return result
+
+
 class RunningMeans:
     """Weighted means of named values, summed on the devices and read with one synchronisation."""
 

@@ -7,6 +7,7 @@ import platform
 import re
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import mxnet as mx
@@ -19,7 +20,7 @@ from gluon_fgvc.engine import checkpoint
 from gluon_fgvc.engine.evaluate import evaluation, predict, write_evaluation
 from gluon_fgvc.engine.log import Log, progress
 from gluon_fgvc.engine.loop import fit
-from gluon_fgvc.errors import CheckpointError, ConfigError
+from gluon_fgvc.errors import CheckpointError, ConfigError, DataError
 from gluon_fgvc.files import lock, remove, write_atomically
 from gluon_fgvc.nn import Normalize
 
@@ -95,7 +96,7 @@ def train(cfg, folder, *, test=True):
         if test:
             run = Run.open(folder, contexts=contexts)
             result = _earlier_evaluation(run) or evaluate(run, 'test', log=log)
-        log.line(f'report: {write_report(folder)}')
+        log.line(f'report: {report(folder, source)}')
     return result
 
 
@@ -130,6 +131,21 @@ def _fit(cfg, folder, source, contexts, log):
             loader.close()
 
 
+def report(folder, source):
+    """Write the report of run folder ``folder``, its thumbnails read as the data set reads its images."""
+    indices = {}
+
+    def read(path):
+        if not indices:
+            indices.update((name, i) for i, name in enumerate(source.test.paths))
+        try:
+            return source.test.read(indices[path])
+        except (KeyError, DataError):
+            return None
+
+    return write_report(folder, read=read)
+
+
 def _earlier_evaluation(run):
     """Return the evaluation of the test split that ``run`` has already, so that resuming does not add another."""
     result = _read_json(run.folder / 'evaluation.json')
@@ -138,16 +154,15 @@ def _earlier_evaluation(run):
 
 def evaluate(run, split='test', *, log=None):
     """Evaluate a :class:`Run` on a split, write ``evaluation*.json`` and ``predictions*.csv``, return the summary."""
-    source = data.build(run.cfg.data)
-    _check_same_classes(run.folder, run.classes, source.classes)
-    image_set = getattr(source, split)
+    image_set = getattr(run.source, split)
     if image_set is None:
         raise ConfigError(f"there is no {split} split: data.val_share is 0 and the data set brings none")
     loader = loader_of(run.cfg, image_set)
     try:
         with progress(len(image_set), split) as bar:
             predictions = predict(run.method.net, run.normalize, loader, image_set, run.contexts, bar)
-        result = evaluation(predictions, image_set, run.classes, len(loader.bad), run.chosen_by, run.which)
+        result = evaluation(predictions, image_set, run.classes, len(loader.bad), run.chosen_by, run.which,
+                            run.source.groups)
         _report_bad(loader, log)
     finally:
         loader.close()
@@ -309,6 +324,16 @@ class Run:
     def ctx(self):
         """The first of ``contexts``."""
         return self.contexts[0]
+
+    @cached_property
+    def source(self):
+        """The data set, read when it is first asked for.
+
+        :raises CheckpointError: if its classes are no longer those of the training.
+        """
+        source = data.build(self.cfg.data)
+        _check_same_classes(self.folder, self.classes, source.classes)
+        return source
 
     @classmethod
     def open(cls, folder, which='best', contexts=None):

@@ -226,6 +226,24 @@ def test_surest_error_comes_first(tmp_path):
     assert 'right.png' not in section and 'unlabelled' not in section
 
 
+def test_accuracy_of_super_categories(tmp_path):
+    folder = write_run(tmp_path, classes=('finch', 'gull', 'oak'))
+    evaluation = json.loads((folder / 'evaluation.json').read_text())
+    assert 'Super-categories' not in report(folder).text
+    evaluation['per_group'] = [{'name': 'Aves', 'classes': 2, 'images': 400, 'correct': 300, 'accuracy': 0.75},
+                               {'name': EVIL, 'classes': 1, 'images': 0, 'correct': 0, 'accuracy': None}]
+    (folder / 'evaluation.json').write_text(json.dumps(evaluation))
+    section = report(folder).section('Super-categories')
+    assert 'Aves 2 400 300 75.0 %' in section.replace('\u00a0', ' ') and f'{EVIL} 1 0 0 – no images' in section
+
+
+def test_thumbnails_of_images_that_are_not_files(tmp_path):
+    folder = write_run(tmp_path, images=20, accuracy=0.5)
+    wrong = 20 - sum(c['correct'] for c in json.loads((folder / 'evaluation.json').read_text())['per_class'])
+    page = Page(write_report(folder, read=lambda path: np.zeros((5, 7, 3), 'uint8')))
+    assert page.count('img', width='7', height='5') == wrong > 0
+
+
 def test_perfect_run(tmp_path):
     folder = write_run(tmp_path, accuracy=0.9999999)
     page = report(folder)

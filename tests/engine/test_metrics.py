@@ -24,6 +24,10 @@ def test_by_hand():
     rows = metrics.per_class(found, ('a', 'b', 'c', 'd'))
     assert [row['images'] for row in rows] == [2, 1, 1, 0]
     assert [row['accuracy'] for row in rows] == [0.5, 0.0, 0.0, None]
+    assert metrics.per_group(rows, ('bird', 'plant', 'bird', 'moss')) == [
+        {'name': 'bird', 'classes': 2, 'images': 3, 'correct': 1, 'accuracy': 1 / 3},
+        {'name': 'moss', 'classes': 1, 'images': 0, 'correct': 0, 'accuracy': None},
+        {'name': 'plant', 'classes': 1, 'images': 1, 'correct': 0, 'accuracy': 0.0}]
     assert found.losses[3] == pytest.approx(np.log(2 + np.exp(-1)))
     assert found.correct.tolist() == [True, False, False, False]
 
