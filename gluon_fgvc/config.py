@@ -78,7 +78,11 @@ class DataConfig:
     train: TrainView = option(TrainView, 'preparation of training images')
     test: TestView = option(TestView, 'preparation of validation, test and new images')
     batch_size: int = option(32, 'images per step over all contexts', minimum=1)
-    workers: int = option(2, 'loader processes; 0 loads in the main process', minimum=0, maximum=256)
+    workers: int = option(2, 'how many load images at once; 0 loads in the main thread', minimum=0, maximum=256)
+    worker_type: str = option('process', 'what workers are: threads copy nothing, but share one Python interpreter',
+                              choices=('process', 'thread'))
+    cache: int = option(0, 'MiB of memory, for each split, that keep decoded and resized images for later epochs',
+                        minimum=0)
     val_share: float = option(0.1, 'stratified share of train held out for choosing the epoch; ignored '
                                    'where the data set has a validation split', minimum=0, below=1)
     val_seed: int = option(0, 'seed of that split, kept apart from run.seed so that seeds share it', minimum=0)

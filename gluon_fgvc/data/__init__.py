@@ -7,14 +7,14 @@ import numpy as np
 
 from gluon_fgvc.data import datasets
 from gluon_fgvc.data.base import ImageSet, Source
-from gluon_fgvc.data.images import read_image
+from gluon_fgvc.data.images import BrokenImage, Picture, read_image
 from gluon_fgvc.data.loaders import Batch, Loader
 from gluon_fgvc.data.splits import stratified_split
 from gluon_fgvc.data.transforms import TestTransform, TrainTransform
 from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 
-__all__ = ['Batch', 'ImageSet', 'Loader', 'Source', 'TestTransform', 'TrainTransform', 'available', 'build', 'options',
-           'read_image', 'stratified_split']
+__all__ = ['Batch', 'BrokenImage', 'ImageSet', 'Loader', 'Picture', 'Source', 'TestTransform', 'TrainTransform',
+           'available', 'build', 'options', 'read_image', 'stratified_split']
 
 
 def available():

@@ -4,7 +4,7 @@ from typing import Callable, List, Optional, Tuple
 
 import numpy as np
 
-from gluon_fgvc.data.images import read_image
+from gluon_fgvc.data.images import Picture
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,15 @@ class ImageSet:
     def read(self, index):
         """Return image ``index``: (H,W,3) uint8 RGB.
 
-        :raises DataError: naming the image and why it cannot be read.
+        :raises BrokenImage: naming the image and why it cannot be read.
         """
+        image = self.open(index)
+        return image if self.reader else image.pixels()
+
+    def open(self, index):
+        """Return image ``index`` as transforms take it: an array as :meth:`read` returns, or a Picture of a file."""
         if self.reader is None:
-            return read_image(self.paths[index])
+            return Picture(self.paths[index])
         return self.reader(int(index if self.rows is None else self.rows[index]))
 
     def subset(self, indices, name=None):

@@ -1,6 +1,7 @@
 """Reading one image file, with a reason when it cannot be read."""
 import io
 import os
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -14,43 +15,92 @@ PNG_END = b'IEND\xaeB`\x82'
 EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr')
 
 
-def read_image(path):
-    """Read ``path`` as RGB.
+class BrokenImage(DataError):
+    """One image that cannot be read; ``data.bad_image`` says what then."""
+
+
+class Picture:
+    """An image whose size is known and whose pixels are decoded when they are asked for.
 
     Gray files give three equal channels, 16-bit channels keep their upper 8 bits, CMYK is converted,
     transparency is dropped (the colour stored beneath it shows), EXIF orientation is applied, and of an
     animation the first frame is read. JPEG and PNG are decoded by OpenCV, other formats by Pillow.
 
-    :returns: (H,W,3) uint8.
-    :raises DataError: naming the file and why: missing, 0 bytes, not an image, truncated, corrupt, or
+    Attributes: ``shape``, (height, width) upright; ``reducible``, whether pixels of a fraction of the size can be had.
+    """
+
+    def __init__(self, path):
+        """:raises BrokenImage: naming the file and why: missing, 0 bytes, not an image, truncated or too large."""
+        self._path = os.fspath(path)
+        with self._named():
+            with open(path, 'rb') as stream:
+                self._data = stream.read()
+            if not self._data:
+                raise _Broken('it has 0 bytes')
+            self._jpeg, self._decoded = self._data.startswith(JPEG), None
+            if self._jpeg:
+                self.shape, orientation = _check_jpeg(self._data)
+                if orientation is None:  # only the decoder knows what it makes of that
+                    self._decoded = _decode(self._data)
+                    self.shape = self._decoded.shape[:2]
+                elif orientation >= 5:  # lying on its side
+                    self.shape = self.shape[::-1]
+            elif self._data.startswith(PNG):
+                self.shape = _check_png(self._data)
+            else:
+                self._decoded = _decode_other(self._data)
+                self.shape = self._decoded.shape[:2]
+        self.reducible = self._jpeg and self._decoded is None
+
+    def pixels(self, reduction=1):
+        """Return the image: (H,W,3) uint8 RGB.
+
+        :param reduction: 2, 4 or 8 gives a JPEG with its sides divided by that and rounded up. Its decoder leaves
+            out the high frequencies, which is several times faster.
+
+        :raises BrokenImage: naming the file, if its contents are corrupt.
+        """
+        if reduction != 1 and not self.reducible:
+            raise ValueError(f"'{self._path}' cannot be decoded at 1/{reduction} of its size")
+        if self._decoded is not None:
+            return self._decoded
+        with self._named():
+            image = _decode(self._data, reduction)
+            if image.shape[:2] != tuple(-(-side // reduction) for side in self.shape):
+                raise _Broken(f'it says that it has {self.shape[0]} x {self.shape[1]} pixels, and has others')
+        return image
+
+    @contextmanager
+    def _named(self):
+        try:
+            yield
+        except OSError as error:
+            raise BrokenImage(f"cannot read image '{self._path}': {error.strerror}") from None
+        except _Broken as error:
+            raise BrokenImage(f"cannot read image '{self._path}': {error}") from None
+
+
+def read_image(path):
+    """Read ``path`` as :class:`Picture` does.
+
+    :returns: (H,W,3) uint8 RGB.
+    :raises BrokenImage: naming the file and why: missing, 0 bytes, not an image, truncated, corrupt, or
         more than ``MAX_PIXELS`` pixels.
     """
-    path = os.fspath(path)
-    try:
-        with open(path, 'rb') as stream:
-            data = stream.read()
-        return _decode(data)
-    except OSError as error:
-        raise DataError(f"cannot read image '{path}': {error.strerror}") from None
-    except _Broken as error:
-        raise DataError(f"cannot read image '{path}': {error}") from None
+    return Picture(path).pixels()
 
 
 class _Broken(Exception):
     """Why the bytes are not an image."""
 
 
-def _decode(data):
-    if not data:
-        raise _Broken('it has 0 bytes')
-    if data.startswith(JPEG):
-        _check_jpeg(data)
-    elif data.startswith(PNG):
-        _check_png(data)
-    else:
-        return _decode_other(data)
+_REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
+            8: cv2.IMREAD_REDUCED_COLOR_8}
+
+
+def _decode(data, reduction=1):
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[reduction])
     except cv2.error:
         image = None
     if image is None:
@@ -64,8 +114,11 @@ def _check_pixels(width, height):
 
 
 def _check_jpeg(data):
-    """Walk the segments up to the first scan; OpenCV fills what a truncated file lacks with gray."""
-    position = 2
+    """Walk the segments up to the first scan; OpenCV fills what a truncated file lacks with gray.
+
+    :returns: (height, width) as stored, and the EXIF orientation, 1 to 8, or None if it cannot be read.
+    """
+    position, shape, orientation = 2, None, 1
     while True:
         position = data.find(b'\xff', position)
         while position >= 0 and data[position + 1:position + 2] == b'\xff':
@@ -76,12 +129,28 @@ def _check_jpeg(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = (int.from_bytes(data[position + i:position + i + 2], 'big') for i in (5, 7))
             _check_pixels(width, height)
+            shape = height, width
+        elif marker == 0xE1 and data.startswith(b'Exif\0\0', position + 4):
+            orientation = _orientation(data[position + 4:position + 2 + length])
         position += 2 + length
         if marker == 0xDA:
             break
     # In the scans 0xff is followed by 0 or a restart marker, so this cannot be anything but the end.
     if data.rfind(b'\xff\xd9', position) < 0:
         raise _Broken('it is truncated: the JPEG has no end marker')
+    if not shape:
+        raise _Broken('its contents are corrupt')
+    return shape, orientation
+
+
+def _orientation(segment):
+    exif = Image.Exif()
+    try:
+        exif.load(segment)
+        value = exif.get(0x0112, 1)
+    except Exception:  # whatever Pillow makes of malformed tags
+        return None
+    return value if value in range(1, 9) else None
 
 
 def _check_png(data):
@@ -89,6 +158,7 @@ def _check_png(data):
     _check_pixels(width, height)
     if data.rfind(PNG_END) < 0:
         raise _Broken('it is truncated: the PNG has no end chunk')
+    return height, width
 
 
 def _decode_other(data):

@@ -1,15 +1,17 @@
-"""Batches of images, the same bit for bit with any number of worker processes.
+"""Batches of images, the same bit for bit with any number of workers.
 
 Workers are handed (epoch, index), and every sample is augmented with a generator of its own, so that
-neither the process nor the order matters. They are not those of ``gluon.data.DataLoader``: there a
+neither the worker nor the order matters. Worker processes are not those of ``gluon.data.DataLoader``: there a
 killed worker is noticed after 120 s at best and may leave a lock behind on which the main process
 waits for ever, and full shared memory (64 MiB in a container by default) hangs. Here every worker has
 a pipe of its own and no lock; that a worker died is known at once, and so is, to it, the death of its parent.
 """
+import itertools
 import multiprocessing
 import signal
 import traceback
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import cv2
@@ -17,6 +19,8 @@ import numpy as np
 from mxnet import nd
 
 from gluon_fgvc.data import samplers
+from gluon_fgvc.data.cache import ImageCache
+from gluon_fgvc.data.images import BrokenImage
 from gluon_fgvc.errors import DataError
 
 AHEAD = 2  # batches a worker has been asked for
@@ -35,15 +39,17 @@ class Loader:
 
     :param transform: ``transform(image, rng)`` → image, both (H,W,3) uint8; rng is None unless ``train``.
     :param train: shuffle by (seed, epoch), augment by (seed, epoch, index) and give soft targets where there are.
-    :param workers: processes, forked here and kept until :meth:`close`; 0 loads in this process.
+    :param workers: how many load at once, begun here and kept until :meth:`close`; 0 loads in this thread.
+    :param threads: they are threads instead of forked processes: nothing is copied, but Python code takes turns.
+    :param cache: mebibytes for decoded and resized images that are kept for later epochs.
     :param bad_image: 'fail' raises at a broken image; 'skip' drops it from its batch and notes it in ``bad``.
     :param last: 'keep' or 'discard' a last batch that is not full.
     :param sampler: epoch → indices, of constant ``len``; overrides the order that ``train`` implies.
     :raises DataError: if there is no image, or not one full batch under 'discard'.
     """
 
-    def __init__(self, image_set, transform, batch_size, *, train=False, seed=0, workers=0, bad_image='fail',
-                 last='keep', sampler=None):
+    def __init__(self, image_set, transform, batch_size, *, train=False, seed=0, workers=0, threads=False,
+                 cache=0, bad_image='fail', last='keep', sampler=None):
         for value, allowed in ((bad_image, ('fail', 'skip')), (last, ('keep', 'discard'))):
             if value not in allowed:
                 raise ValueError(f"'{value}' is none of {', '.join(allowed)}")
@@ -58,8 +64,11 @@ class Loader:
             raise DataError(f"split '{image_set.name}' has {len(self._sampler)} images, not one batch of {batch_size}; "
                             f'set data.batch_size to at most {len(self._sampler)}')
         self._labels = image_set.targets if train and image_set.targets is not None else image_set.labels
-        self._samples = _Samples(image_set, transform, seed if train else None)
-        self._workers = _Workers(workers, self._samples) if workers else None
+        kept = ImageCache(len(image_set), cache, workers or 1) if cache else None
+        samples = [_Samples(image_set, transform, seed if train else None, kept, number)
+                   for number in range(workers or 1)]
+        self._batch = samples[0].batch
+        self._workers = (_Threads if threads else _Processes)(samples) if workers else None
         self._results, self._closed = iter(()), False
 
     def __len__(self):
@@ -92,7 +101,7 @@ class Loader:
         if self._closed:
             raise ValueError('the loader is closed')
         batches = ([(epoch, int(index)) for index in indices] for indices in index_batches)
-        results = self._workers.run(batches) if self._workers else map(self._samples.batch, batches)
+        results = self._workers.run(batches) if self._workers else map(self._batch, batches)
         self._results, count = results, 0
         for images, indices, broken, fatal in results:
             self._note(broken, fatal)
@@ -114,7 +123,7 @@ class Loader:
             raise DataError(fatal)
 
     def close(self):
-        """End the worker processes."""
+        """End the workers."""
         self._closed = True
         if self._workers:
             self._workers.close()
@@ -127,23 +136,22 @@ class Loader:
 
 
 class _Samples:
-    """Makes batches out of lists of (epoch, index)."""
+    """Makes batches out of lists of (epoch, index), for worker ``number``."""
 
-    def __init__(self, image_set, transform, seed):
+    def __init__(self, image_set, transform, seed, cache, number):
         self._set, self._transform, self._seed = image_set, transform, seed
+        self._cache, self._number = cache, number
 
     def batch(self, keys):
         """Return images (N,H,W,3) or None, indices (N,), broken [(index, reason)], and what ends the run or None."""
         images, indices, broken = [], [], []
         for epoch, index in keys:
-            try:
-                image = self._set.read(index)
-            except DataError as error:
-                broken.append((index, str(error)))
-                continue
             rng = None if self._seed is None else samplers.generator(samplers.AUGMENT, self._seed, epoch, index)
             try:
-                images.append(self._transform(image, rng))
+                images.append(self._transform(self._image(index), rng))
+            except BrokenImage as error:
+                broken.append((index, str(error)))
+                continue
             except DataError as error:
                 return None, np.empty(0, np.int64), broken, f"image '{self._set.paths[index]}': {error}"
             indices.append(index)
@@ -156,20 +164,52 @@ class _Samples:
         return np.stack(images) if images else None, np.array(indices, dtype=np.int64), broken, None
 
 
-class _Workers:
+    def _image(self, index):
+        if self._cache is None:
+            return self._set.open(index)
+        image = self._cache.get(index)
+        if image is None:
+            image = self._transform.fixed(self._set.open(index))
+            self._cache.put(index, image, self._number)
+        return image
+
+
+class _Threads:
+    """Threads that make batches; batch i comes from thread i modulo their number."""
+
+    def __init__(self, samples):
+        self._threads = [(ThreadPoolExecutor(1), own.batch) for own in samples]
+
+    def run(self, batches):
+        """Yield the result of each of ``batches``, in order."""
+        asked, turns = deque(), itertools.cycle(self._threads)
+        for keys in batches:
+            if len(asked) == AHEAD * len(self._threads):
+                yield asked.popleft().result()
+            thread, batch = next(turns)
+            asked.append(thread.submit(batch, keys))
+        while asked:
+            yield asked.popleft().result()
+
+    def close(self):
+        for thread, _ in self._threads:
+            thread.shutdown(cancel_futures=True)
+
+
+class _Processes:
     """Processes that make batches; batch i comes from process i modulo their number."""
 
-    def __init__(self, count, samples):
+    def __init__(self, samples):
         nd.waitall()  # fork while MXNet's engine is idle
         # Forked children lack the threads of OpenCV's pool and would wait for them for ever.
         threads = cv2.getNumThreads()
         cv2.setNumThreads(0)
         fork = multiprocessing.get_context('fork')
         self._processes, self._pipes, self._asked = [], [], deque()
-        for _ in range(count):
+        for own in samples:
             ours, theirs = fork.Pipe()
             self._pipes.append(ours)
-            process = fork.Process(target=_serve, args=(theirs, self._pipes, samples), daemon=True)
+            process = fork.Process(target=_serve, args=(theirs, self._pipes, own), daemon=True)
             process.start()
             theirs.close()
             self._processes.append(process)

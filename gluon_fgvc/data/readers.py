@@ -1,8 +1,7 @@
 """Images that are not whole files: callables from a row to (H,W,3) uint8 RGB, for ``ImageSet.reader``."""
 import numpy as np
 
-from gluon_fgvc.data.images import read_image
-from gluon_fgvc.errors import DataError
+from gluon_fgvc.data.images import BrokenImage, read_image
 
 
 def numbered(name, count):
@@ -43,6 +42,6 @@ class Crops:
         left, right = (int(np.clip(round(edge), 0, image.shape[1])) for edge in (x, x + width))
         top, bottom = (int(np.clip(round(edge), 0, image.shape[0])) for edge in (y, y + height))
         if left >= right or top >= bottom:
-            raise DataError(f"cannot crop image '{self.files[row]}': its box (x {x:g}, y {y:g}, {width:g} x "
+            raise BrokenImage(f"cannot crop image '{self.files[row]}': its box (x {x:g}, y {y:g}, {width:g} x "
                             f'{height:g}) has no pixel of its {image.shape[1]} x {image.shape[0]}')
         return np.ascontiguousarray(image[top:bottom, left:right])

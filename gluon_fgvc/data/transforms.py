@@ -1,6 +1,7 @@
 """Preparing images: uint8 RGB in, uint8 RGB out; the network itself normalises.
 
-Shrinking uses area averaging and enlarging bilinear interpolation (area only where neither side
+A transform takes an array or a :class:`~gluon_fgvc.data.images.Picture`, which it has decoded no larger
+than it needs. Shrinking uses area averaging and enlarging bilinear interpolation (area only where neither side
 grows). The shorter-side rule keeps the aspect and rounds the longer side down. All randomness comes
 from the generator that is passed in.
 """
@@ -12,21 +13,42 @@ import numpy as np
 from gluon_fgvc.errors import ConfigError, DataError
 
 CROP_TRIES = 10
+MARGIN = 1.5  # how many times larger than needed pictures are decoded, so that shrinking them decides what is seen
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def resize(image, size):
-    """Scale ``image`` (H,W,3): ``size`` is the new shorter side, or (height, width)."""
-    height, width = image.shape[:2]
+    """Scale ``image``, an array (H,W,3) or a Picture: ``size`` is the new shorter side, or (height, width)."""
     if isinstance(size, int):
+        height, width = image.shape[:2]
         short = min(height, width)
-        new_height, new_width = size * height // short, size * width // short
-    else:
-        new_height, new_width = size
-    if (new_height, new_width) == (height, width):
+        size = size * height // short, size * width // short
+    return _scale(_pixels(image, _reduction(image.shape, size))[0], size)
+
+
+def _first_step(image, size):
+    return resize(image, size) if size else _pixels(image)[0]
+
+
+def _reduction(shape, size):
+    """Return 8, 4, 2 or 1: at what fraction of its size that may be decoded which shrinks from ``shape`` to ``size``."""
+    return next((factor for factor in (8, 4, 2) if all(side >= MARGIN * factor * wanted
+                                                       for side, wanted in zip(shape, size))), 1)
+
+
+def _pixels(image, factor=1):
+    """Return (array, by how much its sides are divided), which is ``factor`` or, where that cannot be had, 1."""
+    if isinstance(image, np.ndarray):
+        return image, 1
+    factor = factor if image.reducible else 1
+    return image.pixels(factor), factor
+
+
+def _scale(image, size):
+    if size == image.shape[:2]:
         return image
-    shrinks = new_height <= height and new_width <= width
-    return cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 class TestTransform:
@@ -43,14 +65,16 @@ class TestTransform:
         self._view = view
         self.output_size = _output_size(view)
 
+    def fixed(self, image):
+        """Return ``image`` after the steps before anything random: an array that may take its place."""
+        return _first_step(image, self._view.resize)
+
     def __call__(self, image, rng=None):
-        """Prepare ``image`` (H,W,3) uint8; ``rng`` is not used.
+        """Prepare ``image``, (H,W,3) uint8 or a Picture; ``rng`` is not used.
 
         :raises DataError: if the image is smaller than the crop.
         """
-        view = self._view
-        if view.resize:
-            image = resize(image, view.resize)
+        view, image = self._view, self.fixed(image)
         if view.crop:
             top, left = _room(image, view.crop, 'data.test')
             image = _cut(image, top // 2, left // 2, view.crop)
@@ -83,16 +107,20 @@ class TrainTransform:
             raise ConfigError(f'data.train.transpose needs square images, not {list(self.output_size)}; '
                               'set transpose: false or a square size')
 
+    def fixed(self, image):
+        """Return ``image`` after the steps before anything random: an array that may take its place."""
+        return _first_step(image, self._view.resize)
+
     def __call__(self, image, rng):
-        """Prepare ``image`` (H,W,3) uint8 with the numpy Generator ``rng``.
+        """Prepare ``image``, (H,W,3) uint8 or a Picture, with the numpy Generator ``rng``.
 
         :raises DataError: if the image is smaller than the crop.
         """
         view = self._view
         if view.random_resized_crop:
             image = _random_resized_crop(image, view.random_resized_crop, view.scale, view.ratio, rng)
-        if view.resize:
-            image = resize(image, view.resize)
+        else:
+            image = self.fixed(image)
         if view.crop:
             top, left = _room(image, view.crop, 'data.train')
             image = _cut(image, rng.integers(top + 1), rng.integers(left + 1), view.crop)
@@ -155,7 +183,11 @@ def _random_resized_crop(image, side, scale, ratio, rng):
         aspect = min(max(width / height, ratio[0]), ratio[1])
         w, h = min(width, max(1, round(height * aspect))), min(height, max(1, round(width / aspect)))
         top, left = (height - h) // 2, (width - w) // 2
-    return resize(image[top:top + h, left:left + w], (side, side))
+    # Edges that a picture decoded at a fraction of its size has as well: both show the same part.
+    factor = _reduction((h, w), (side, side))
+    top, bottom, left, right = (round(edge / factor) * factor for edge in (top, top + h, left, left + w))
+    pixels, factor = _pixels(image, factor)
+    return _scale(pixels[top // factor:-(-bottom // factor), left // factor:-(-right // factor)], (side, side))
 
 
 def _rotate(image, degrees):

@@ -13,7 +13,7 @@ import numpy as np
 from mxnet.gluon import SymbolBlock
 
 from gluon_fgvc.config import TestView
-from gluon_fgvc.data import TestTransform, read_image
+from gluon_fgvc.data import BrokenImage, Picture, TestTransform
 from gluon_fgvc.errors import CheckpointError, DataError
 from gluon_fgvc.files import hash_of_file
 from gluon_fgvc.nn import Normalize
@@ -46,9 +46,10 @@ class ImageClassifier:
 
         :raises DataError: naming the path, if it cannot be read or is too small for the transform.
         """
-        image = read_image(path)
         try:
-            return self.transform(image, None)
+            return self.transform(Picture(path), None)
+        except BrokenImage:
+            raise
         except DataError as error:
             raise DataError(f"cannot use image '{path}': {error}") from None
 

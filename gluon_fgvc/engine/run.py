@@ -68,7 +68,8 @@ def loader_of(cfg, image_set, *, train=False):
     """Return the loader of one split, prepared as ``data.train`` or ``data.test`` says."""
     transform = data.TrainTransform(cfg.data.train) if train else data.TestTransform(cfg.data.test)
     return data.Loader(image_set, transform, cfg.data.batch_size, train=train, seed=cfg.run.seed,
-                       workers=cfg.data.workers, bad_image=cfg.data.bad_image, last='discard' if train else 'keep')
+                       workers=cfg.data.workers, threads=cfg.data.worker_type == 'thread', cache=cfg.data.cache,
+                       bad_image=cfg.data.bad_image, last='discard' if train else 'keep')
 
 
 # --- training --------------------------------------------------------------------------------
@@ -268,7 +269,8 @@ def _read_classes(folder):
 
 
 # Keys that change where and how a run executes but not what it learns.
-_FREE = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.work_dir', 'data.workers')
+_FREE = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.work_dir', 'data.workers',
+         'data.worker_type')
 
 
 def _check_same(path, cfg):

@@ -1,11 +1,14 @@
 import io
+import os
 
 import cv2
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from gluon_fgvc.data import images, read_image
+from gluon_fgvc.config import TestView, TrainView
+from gluon_fgvc.data import Picture, TestTransform, TrainTransform, images, read_image
 from gluon_fgvc.errors import DataError
 
 
@@ -139,3 +142,71 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(read, picture, monk
     monkeypatch.setattr(images, 'MAX_PIXELS', 599)
     with pytest.raises(DataError, match='30 x 20 are more than 599 pixels'):
         read(content)
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """scene(height, width) writes a JPEG with the amplitudes of a photograph, 1 / frequency, and returns its path."""
+    def make(height=600, width=800, **options):
+        random = np.random.default_rng(height)
+        frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+        frequency[0, 0] = np.inf
+        phases = np.exp(2j * np.pi * random.random((3, *frequency.shape)))
+        waves = np.fft.irfft2(phases / frequency, (height, width)).transpose(1, 2, 0)
+        waves = waves @ np.array([[1, 1, 1], [0.2, 0, -0.2], [0.1, -0.2, 0.1]])  # colours differ less than brightness
+        image = np.clip(128 + 55 * waves / waves.std(), 0, 255).astype(np.uint8)
+        (tmp_path / 'scene.jpg').write_bytes(encode(image, 'JPEG', quality=92, **options))
+        return tmp_path / 'scene.jpg'
+    return make
+
+
+@pytest.mark.parametrize('factor', [1, 2, 4, 8])
+def test_a_jpeg_can_be_had_at_a_fraction(scene, factor):
+    picture = Picture(scene(601, 800))
+    assert picture.reducible and picture.shape == (601, 800)
+    assert picture.pixels(factor).shape == (-(-601 // factor), 800 // factor, 3)
+
+
+def test_only_a_jpeg_can(tmp_path, picture):
+    (tmp_path / 'x.png').write_bytes(encode(picture(64, 64), 'PNG'))
+    assert not Picture(tmp_path / 'x.png').reducible
+    with pytest.raises(ValueError, match='1/2 of its size'):
+        Picture(tmp_path / 'x.png').pixels(2)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_reduced_pixels_are_upright_too(scene, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = Picture(scene(484, 646, exif=exif))
+    assert picture.shape == ((484, 646) if orientation < 5 else (646, 484))
+    full, half = picture.pixels(), picture.pixels(2)
+    assert full.shape[:2] == picture.shape and half.shape[:2] == tuple(-(-side // 2) for side in picture.shape)
+    shrunk = cv2.resize(full, half.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(half.astype(int) - shrunk).mean() < 0.2 * np.abs(half.astype(int) - shrunk[::-1, ::-1]).mean()
+
+
+def test_an_orientation_that_cannot_be_read_is_the_decoders(read, smooth, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encode(smooth, 'JPEG', exif=exif)
+    start = content.index(b'Exif\0\0') + 6
+    for name, broken in (('order.jpg', b'XX' + content[start + 2:]), ('value.jpg', content[start:].replace(
+            b'\x12\x01\x03\x00', b'\x12\x01\x07\x00'))):
+        image = read(content[:start] + broken, name)
+        assert Picture(tmp_path / name).shape == image.shape[:2]
+
+
+@pytest.mark.parametrize('side', [96, 128, 160])
+def test_what_comes_of_reduced_decoding_is_close(side, monkeypatch):
+    """The largest mean difference that the toolkit promises is 2 of 255; on the photograph that matplotlib brings."""
+    path = os.path.join(matplotlib.get_data_path(), 'sample_data', 'grace_hopper.jpg')  # 606 x 512
+    test, train = TestTransform(TestView(resize=side)), TrainTransform(TrainView(random_resized_crop=side * 7 // 8))
+    factors, pixels = [], Picture.pixels
+    monkeypatch.setattr(Picture, 'pixels', lambda self, factor=1: factors.append(factor) or pixels(self, factor))
+    differences = [np.abs(test(Picture(path)).astype(int) - test(read_image(path))).mean()]
+    for seed in range(20):
+        reduced, whole = (train(image, np.random.default_rng(seed)) for image in (Picture(path), read_image(path)))
+        differences.append(np.abs(reduced.astype(int) - whole).mean())
+    assert differences[0] < 2 and np.mean(differences) < 1 and max(differences) < 2.5
+    assert factors[0] == 2 and {1, 2} <= set(factors[2:])

@@ -76,6 +76,28 @@ def test_the_same_bits_with_any_number_of_workers(image_set, loader):
             assert_same(expected, collect(other.epoch(epoch)))
 
 
+@pytest.mark.parametrize('options', [
+    {'workers': 2, 'threads': True}, {'cache': 1}, {'workers': 2, 'cache': 1},
+    {'workers': 2, 'threads': True, 'cache': 1}])
+@pytest.mark.parametrize('train', [True, False])
+def test_the_same_bits_from_threads_and_from_memory(image_set, loader, options, train):
+    images, transform = image_set(23, 30, 20), TrainTransform(TrainView(resize=12, crop=8, flip=True))
+    plain, other = (loader(images, transform if train else TestTransform(TestView(resize=12, crop=8)), 4, train=train,
+                           **more) for more in ({}, options))
+    for epoch in range(3):
+        assert_same(collect(plain.epoch(epoch)), collect(other.epoch(epoch)))
+
+
+@pytest.mark.parametrize('workers, threads', [(0, False), (2, False), (2, True)])
+def test_files_are_read_once_where_the_cache_holds_them(image_set, loader, workers, threads):
+    images = image_set(12)
+    cached = loader(images, PLAIN, 4, workers=workers, threads=threads, cache=1)
+    first = collect(cached.epoch(0))
+    for path in images.paths:
+        os.remove(path)
+    assert_same(first, collect(cached.epoch(1)))
+
+
 def test_an_epoch_depends_on_seed_and_number_only(image_set, loader):
     images = image_set(12)
     make = lambda seed: loader(images, AUGMENT, 12, train=True, seed=seed)  # noqa: E731

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gluon_fgvc.config import TestView, TrainView
 from gluon_fgvc.data import TestTransform, TrainTransform
-from gluon_fgvc.data.transforms import resize
+from gluon_fgvc.data.transforms import _reduction, resize
 from gluon_fgvc.errors import ConfigError, DataError
 
 
@@ -118,6 +118,13 @@ def test_random_resized_crop_has_its_size(image, side, seed, scale, ratio):
     view = TrainView(random_resized_crop=side, scale=tuple(scale), ratio=tuple(ratio))
     transform = TrainTransform(view)
     assert transform.output_size == (side, side) and transform(image, rng(seed)).shape == (side, side, 3)
+
+
+@pytest.mark.parametrize('shape, size, factor', [
+    ((600, 800), (600, 800), 1), ((600, 800), (201, 200), 1), ((600, 800), (200, 267), 1), ((600, 800), (200, 266), 2),
+    ((600, 800), (100, 133), 4), ((600, 800), (50, 66), 8), ((600, 800), (1, 1), 8)])
+def test_pictures_are_decoded_half_as_large_again_as_needed(shape, size, factor):
+    assert _reduction(shape, size) == factor
 
 
 def test_random_resized_crop_of_everything_is_a_resize():
