@@ -47,6 +47,19 @@ def test_both_loops_do_the_same_work_in_turn(monkeypatch):
     assert result.settings['parameter_difference'] < 1e-5
 
 
+@pytest.mark.parametrize('words, contenders', [
+    (['loading', '--images', '8', '--batch', '4', '--rounds', '2', '--long-side', '64'], ['Gluon', 'gluon_fgvc']),
+    (['loader_wait', '--backbone', 'mobilenetv2_0.25', '--batch', '2', '--steps', '2', '--workers', '1'],
+     ['training step', 'wait for the loader'])])
+def test_loading_is_measured(words, contenders, tmp_path):
+    code = cli.run(benchmark.main, [*words, '--json', str(tmp_path / 'x.json')])
+    result = json.loads((tmp_path / 'x.json').read_text())
+    assert [row['name'] for row in result['summary']] == contenders == list(result['seconds'])
+    assert {len(samples) for samples in result['seconds'].values()} == {2}
+    assert all(sample > 0 for samples in result['seconds'].values() for sample in samples)
+    assert code == (cli.OK if result['kept'] else cli.PROBLEMS)
+
+
 def test_list_names_all(capsys):
     assert cli.run(benchmark.main, ['--list']) == 0
     listed = [line.split(':')[0] for line in capsys.readouterr().out.splitlines()]

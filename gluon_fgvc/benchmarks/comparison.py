@@ -24,8 +24,8 @@ class Comparison:
                 for name, samples in self.seconds.items()]
 
     def kept(self):
-        """Whether the median ratio of every contender is within the target."""
-        return self.target is None or all(row['ratio']['median'] <= self.target for row in self.summary())
+        """Whether the median ratio of every contender but the baseline is within the target."""
+        return self.target is None or all(row['ratio']['median'] <= self.target for row in self.summary()[1:])
 
     def table(self):
         """Return the summary as lines of text."""
@@ -40,7 +40,7 @@ class Comparison:
             lines.append(f"{row['name']:<{width}}  {ms['median']:>10.2f}  {middle:>19}  {ratio['median']:>7.3f}  "
                          f'{ratios:>15}'.rstrip())
         if self.target is not None:
-            lines.append(f"target: a ratio of at most {self.target:g}, {'kept' if self.kept() else 'missed'}")
+            lines.append(f"target: a ratio of at most {self.target:.3g}, {'kept' if self.kept() else 'missed'}")
         return lines
 
 

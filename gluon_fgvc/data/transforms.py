@@ -31,7 +31,7 @@ def _first_step(image, size):
 
 
 def _reduction(shape, size):
-    """Return 8, 4, 2 or 1: at what fraction of its size that may be decoded which shrinks from ``shape`` to ``size``."""
+    """Return 8, 4, 2 or 1: what shrinks from ``shape`` to ``size`` may be decoded at that fraction of its size."""
     return next((factor for factor in (8, 4, 2) if all(side >= MARGIN * factor * wanted
                                                        for side, wanted in zip(shape, size))), 1)
 
