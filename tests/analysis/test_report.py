@@ -143,7 +143,7 @@ def test_names_are_escaped_everywhere(tmp_path):
 
 
 def test_binary_and_undecodable_names(tmp_path):
-    folder = write_run(tmp_path, classes=('a\x00b\x1b', 'gr\u00fcn \U0001f426'), paths=['x\udcff.png'] * 20,
+    folder = write_run(tmp_path, classes=('a\x01b\x1b', 'gr\u00fcn \U0001f426'), paths=['x\udcff.png'] * 20,
                        accuracy=0.5)
     text = report(folder).text
     assert 'grün 🐦' in text and 'a\ufffdb\ufffd' in text and 'x\ufffd.png' in text
