@@ -97,7 +97,7 @@ def test_errors_name_file_and_line(read, train, options, message):
 
 
 def test_missing_list(tmp_path):
-    with pytest.raises(DataError, match=r"cannot read list '.*none.csv': No such file"):
+    with pytest.raises(DataError, match=r"cannot read '.*none.csv': No such file"):
         list_file.read(list_file.Options(train_list=str(tmp_path / 'none.csv'), test_list='x'))
 
 

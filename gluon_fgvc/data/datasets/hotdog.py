@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gluon_fgvc.config import option
 from gluon_fgvc.data import folders
-from gluon_fgvc.data.archives import extract_zip
+from gluon_fgvc.data.archives import extract
 from gluon_fgvc.data.base import Source
 from gluon_fgvc.errors import DataError
 from gluon_fgvc.files import hash_of_file
@@ -70,7 +70,7 @@ def _unpacked(root):
 def _unpack(archive, folder):
     """Unpack ``archive``, which holds a folder hotdog, so that ``folder`` is that folder."""
     with tempfile.TemporaryDirectory(prefix='.hotdog-', dir=os.path.dirname(archive) or '.') as partial:
-        extract_zip(archive, os.path.join(partial, 'all'))
+        extract(archive, os.path.join(partial, 'all'))
         inner = _unpacked(os.path.join(partial, 'all'))
         if inner is None:
             raise DataError(f"archive '{archive}' has no folder hotdog/train; expected the archive of {URL}")
