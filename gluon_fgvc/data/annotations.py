@@ -72,7 +72,7 @@ def finite(text):
     return value
 
 
-def read_table(path, header=False, **columns):
+def read_table(path, /, *, header=False, **columns):
     """Read lines of words, one row each: yield (place, values).
 
     The last column may hold spaces if it is text. ``place``, the file and line, is for messages.
@@ -138,7 +138,7 @@ def check_files(paths):
                         'archive again')
 
 
-def check_counts(root, complete, **counts):
+def check_counts(root, complete, /, **counts):
     """Check numbers found against published ones; ``counts`` are name=(found, published).
 
     :raises DataError: at the first that differs, unless ``complete`` is false.

@@ -27,8 +27,8 @@ class Options:
                                                'the folders are not split', above=0, below=1)
     test_folder: str = option('test', "folder of the test split; 'val' leaves validation to data.val_share",
                               choices=('test', 'val'))
-    class_names: Optional[str] = option(None, 'file with a class folder and its name a line, e.g. n01440764 tench; null '
-                                              'takes the folders as names')
+    class_names: Optional[str] = option(None, 'file with a class folder and its name a line, e.g. n01440764 tench; '
+                                              'null takes the folders as names')
     split_seed: int = option(0, 'seed of that split', minimum=0, maximum=2 ** 32 - 1)
 
 
@@ -51,15 +51,10 @@ def read(options):
                             f'expected {LAYOUT.format(root=options.root)}')
     if options.test_share is not None:
         raise ConfigError(f"data.test_share {options.test_share} has no use: '{options.root}' has a folder "
-                          f"'{options.test_folder}'; "
-                          'remove the key')
-    if options.test_folder == 'val':
-        splits = ['train', 'val']
-    classes, sets = folders.read_splits(root, splits)
-    classes = _names(classes, options.class_names)
-    if options.test_folder == 'val':
-        return Source(classes, sets['train'], replace(sets['val'], name='test'))
-    return Source(classes, sets['train'], sets['test'], sets.get('val'))
+                          f"'{options.test_folder}'; remove the key")
+    classes, sets = folders.read_splits(root, ['train', 'val'] if options.test_folder == 'val' else splits)
+    test = replace(sets.pop(options.test_folder), name='test')
+    return Source(_names(classes, options.class_names), sets['train'], test, sets.get('val'))
 
 
 def _names(folders, path):

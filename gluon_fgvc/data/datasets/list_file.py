@@ -3,7 +3,8 @@
 A file named ``.csv`` is comma-separated; in others columns are separated by tabs, or, without tabs, the
 last word of a line is the label. A first line that names its columns (``path`` or ``image`` or ``file``
 or ``filename``, and ``label`` or ``class``) may order them freely and have more of them; ``x``, ``y``, ``width``
-and ``height`` are a bounding box in pixels. Paths are relative to ``root``. If all labels of all lists are whole numbers they are class indices from 0, else names.
+and ``height`` are a bounding box in pixels. Paths are relative to ``root``. If all labels of all lists are
+whole numbers they are class indices from 0, else names.
 """
 import csv
 import os
@@ -78,7 +79,7 @@ def _image_set(split, rows, classes, numeric, crop):
     if not crop:
         return images
     if boxes is None:
-        raise DataError(f"{rows[0].place}: data.crop needs the columns {', '.join(BOX_COLUMNS)}, named in the first line")
+        raise DataError(f"{rows[0].place}: data.crop needs columns {', '.join(BOX_COLUMNS)}, named in the first line")
     return Crops.of(images)
 
 
