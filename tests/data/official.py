@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 SIZE = (10, 8)  # width, height of every image
 
@@ -64,6 +64,11 @@ def _cells(texts):
     array = np.empty((1, len(texts)), dtype=object)
     array[0, :] = texts
     return array
+
+
+def loaded(path):
+    """Return the variables of a MATLAB file as :func:`scipy.io.savemat` takes them back."""
+    return {name: value for name, value in loadmat(path).items() if not name.startswith('__')}
 
 
 def cars(folder, layout='beside'):
@@ -205,9 +210,10 @@ def python2_pickle(path, content):
 CIFAR10 = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
 
 
-def cifar_rows(count, seed):
-    """Return pixels (count,3072) and labels: 0, 1, 2, …"""
-    return np.random.default_rng(seed).integers(0, 256, (count, 3072), dtype=np.uint8), list(range(count))
+def cifar_rows(count, seed, first=0):
+    """Return pixels (count,3072) and labels: first, first + 1, …"""
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 3072), dtype=np.uint8)
+    return pixels, list(range(first, first + count))
 
 
 def cifar10(folder, kind='python'):
@@ -215,7 +221,7 @@ def cifar10(folder, kind='python'):
     root = folder / {'python': 'cifar-10-batches-py', 'binary': 'cifar-10-batches-bin'}[kind]
     root.mkdir(parents=True, exist_ok=True)
     for k, name in enumerate([*(f'data_batch_{i}' for i in range(1, 6)), 'test_batch']):
-        data, labels = cifar_rows(3 if name == 'test_batch' else 2, k)
+        data, labels = cifar_rows(3, k) if name == 'test_batch' else cifar_rows(2, k, 2 * k)
         if kind == 'python':
             python2_pickle(root / name, {'batch_label': f'batch {k}', 'labels': labels, 'data': data,
                                          'filenames': [f'x_{i}.png' for i in labels]})

@@ -30,10 +30,10 @@ def read(options):
     root = archives.base_of(archives.opened(options.root), 'images.txt', 'the contents of CUB_200_2011.tgz')
     whole, finite = annotations.whole, annotations.finite
 
-    def table(name, **columns):
-        path = f'{root}/{name}'
+    def table(file, **columns):
+        path = f'{root}/{file}'
         rows = annotations.keyed(annotations.read_table(path, id=whole, **columns))
-        if name not in ('images.txt', 'classes.txt') and rows.keys() != images.keys():
+        if file not in ('images.txt', 'classes.txt') and rows.keys() != images.keys():
             odd = min(rows.keys() ^ images.keys())
             raise DataError(f"'{path}' and images.txt do not have the same ids; only in one of them: {odd}")
         return rows
