@@ -18,7 +18,8 @@ from gluon_fgvc.errors import ConfigError
 
 def main(argv=None):
     parser = cli.Parser(__doc__, 'python tools/prepare_data.py cub200 --archive CUB_200_2011.tgz --out data/cub200 '
-                                 '--record --resize 256')
+                                 '--record --resize 256',
+                        usage='%(prog)s NAME [KEY=VALUE …] [--archive FILE …] --out DIR [--record …]')
     parser.add_argument('name', metavar='NAME', help=f"data set: {', '.join(data.available())}")
     parser.add_argument('--archive', metavar='FILE', nargs='+', default=[],
                         help='what was downloaded: archives, and annotation files that come alone')

@@ -1,7 +1,9 @@
 """Unpacking archives that strangers made, and finding a data set in what was unpacked."""
+import glob
 import lzma
 import os
 import shutil
+import socket
 import stat
 import tarfile
 import tempfile
@@ -113,7 +115,9 @@ def _new_folder(archive, folder):
     """Give a temporary folder that becomes ``folder`` at the end; turn what goes wrong into one line."""
     parent, partial = os.path.dirname(os.path.abspath(folder)), None
     try:
-        partial = tempfile.mkdtemp(prefix=f'.{os.path.basename(folder)}-', dir=parent)
+        prefix = f'.{os.path.basename(folder)}-{socket.gethostname()}-'
+        _remove_left_behind(os.path.join(parent, prefix))
+        partial = tempfile.mkdtemp(prefix=f'{prefix}{os.getpid()}-', dir=parent)
         os.chmod(partial, 0o777 & ~_umask())
         yield partial
         os.rename(partial, folder)
@@ -131,6 +135,17 @@ def _new_folder(archive, folder):
     finally:
         if partial:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_left_behind(prefix):
+    """Remove the temporary folders of processes of this machine that are no more; they can have 200 GB."""
+    for path in glob.glob(f'{glob.escape(prefix)}*'):
+        try:
+            os.kill(int(path[len(prefix):].split('-')[0]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (ValueError, OSError):  # not one of ours, or of another user
+            pass
 
 
 class _Limits:

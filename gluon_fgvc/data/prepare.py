@@ -27,29 +27,31 @@ from gluon_fgvc.files import hash_of_file, remove, write_atomically
 
 CHUNK = 16  # images a process is asked for at once
 AHEAD = 4   # chunks a process
+ALGORITHMS = {32: 'md5', 40: 'sha1', 64: 'sha256'}  # by the number of digits
 
 
 # --- archives --------------------------------------------------------------------------------
 
 def verify(archive, published):
-    """Compare an archive with its published MD5 sum.
+    """Compare an archive with its published sum.
 
-    :param published: file name → sum or None; names that are not in it have none.
+    :param published: file name → MD5, SHA-1 or SHA-256 in hexadecimal, or None; names that are not in it have none.
     :returns: one line on what was found; the SHA-256 where there is nothing to compare with.
     :raises DataError: if the sums differ.
     """
     name = os.path.basename(archive)
     expected = published.get(name)
     try:
-        found = hash_of_file(archive, 'md5' if expected else 'sha256')
+        algorithm = ALGORITHMS[len(expected)] if expected else 'sha256'
+        found = hash_of_file(archive, algorithm)
     except OSError as error:
         raise DataError(f"cannot read archive '{archive}': {error.strerror}") from None
     if not expected:
         return f'{name}: sha256 {found} (no sum is published to compare with)'
     if found != expected:
-        raise DataError(f"archive '{archive}' is damaged or another one: its MD5 is {found}, published is {expected}; "
-                        'download it again')
-    return f'{name}: md5 {found}, as published'
+        raise DataError(f"archive '{archive}' is damaged or another one: its {algorithm} is {found}, published is "
+                        f'{expected}; download it again')
+    return f'{name}: {algorithm} {found}, as published'
 
 
 def unpack(archive, folder):

@@ -1,5 +1,6 @@
 import os
 import shutil
+import socket
 import stat
 import zipfile
 from collections import namedtuple
@@ -78,3 +79,16 @@ def test_a_disk_without_room_is_said_before(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: namedtuple('Usage', 'total used free')(0, 0, 999))
     with pytest.raises(DataError, match='needs 1,000 bytes, .* has 999 free'):
         archives.extract(archive, tmp_path / 'out')
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    archive = make_zip(tmp_path / 'a.zip', [('x', 'y')])
+    gone = os.fork()
+    if not gone:
+        os._exit(0)
+    os.waitpid(gone, 0)
+    names = [f'.out-{socket.gethostname()}-{process}-abc' for process in (gone, os.getpid(), 'x')] + ['.out-other-1-abc']
+    for name in names:
+        (tmp_path / name / 'deep').mkdir(parents=True)
+    archives.extract(archive, tmp_path / 'out')
+    assert sorted(os.listdir(tmp_path)) == sorted([*names[1:], 'a.zip', 'out'])

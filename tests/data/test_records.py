@@ -1,5 +1,8 @@
 import io
+import os
 import pickle
+import subprocess
+import sys
 
 import cv2
 import mxnet as mx
@@ -72,6 +75,19 @@ def test_records_of_im2rec(tmp_path):
     by_mxnet(tmp_path / 'other.rec', [PNG] * 4)
     source = recordio.read(options(tmp_path, train_record=str(tmp_path / 'other.rec')))
     assert source.train.labels.tolist() == [0, 1, 2, 0] and source.train.read(3).shape == (4, 4, 3)
+
+
+@pytest.mark.slow
+def test_records_of_the_tool_itself(tmp_path, write_image, picture):
+    for i in range(3):
+        write_image(tmp_path / 'x' / f'{i}.png', 9, 7, seed=i)
+    (tmp_path / 'a.lst').write_text(''.join(f'{i}\t{i}.0\tx/{i}.png\n' for i in range(3)))
+    tool = [sys.executable, os.path.join(os.path.dirname(mx.__file__), 'tools', 'im2rec.py')]
+    subprocess.run([*tool, str(tmp_path / 'a'), str(tmp_path), '--encoding', '.png', '--quality', '3'], check=True)
+    source = recordio.read(options(tmp_path, train_record=str(tmp_path / 'a.rec')))
+    assert sorted(source.train.labels.tolist()) == [0, 1, 2]
+    for i, label in enumerate(source.train.labels):
+        np.testing.assert_array_equal(source.train.read(i), picture(9, 7, seed=label))
 
 
 @pytest.mark.parametrize('cut', [1, 8, 20, 40, 60])

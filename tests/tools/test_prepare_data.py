@@ -106,7 +106,7 @@ def test_images_that_are_no_files_are_only_packed(call, tmp_path):
     (None, ['cub200', 'crp=true'], 2, "command line: data.crp: unknown key 'crp'; did you mean 'crop'"),
     (None, ['cub200', '--archive', 'none.tgz'], 1, "cannot read archive 'none.tgz': No such file"),
     (None, ['cub200', '--archive', 'CUB_200_2011.tgz'], 1, '3 classes, published are 200'),
-    ('damage', ['cub200', '--archive', 'CUB_200_2011.tgz'], 1, 'is damaged or another one: its MD5 is'),
+    ('damage', ['cub200', '--archive', 'CUB_200_2011.tgz'], 1, 'is damaged or another one: its md5 is'),
 ])
 def test_mistakes_are_one_line(call, archive, change, words, code, message):
     if change == 'damage':
@@ -127,7 +127,7 @@ def test_annotations_that_come_alone_are_copied(call, tmp_path):
         official.pack(root, tmp_path / f'{"car_devkit" if name == "devkit" else name}.tar.gz', name)
     code, out, err = call('stanford_cars', 'complete=false', '--out', 'out', '--archive', 'cars_train.tar.gz',
                           'cars_test.tar.gz', 'car_devkit.tar.gz', root / 'cars_test_annos_withlabels.mat')
-    assert code == 1 and 'another one: its MD5' in err  # this one has a published sum, which ours cannot have
+    assert code == 1 and 'another one: its md5' in err  # this one has a published sum, which ours cannot have
     os.rename(root / 'cars_test_annos_withlabels.mat', 'labels.mat')
     code, _, err = call('stanford_cars', '--archive', 'labels.mat', '--out', 'out', 'complete=false')
     assert code == 1 and 'get cars_test_annos_withlabels.mat' in err
@@ -218,3 +218,16 @@ def test_killed_and_called_again(call, tmp_path):
     assert sorted(os.listdir(tmp_path / 'killed')) == sorted(os.listdir(tmp_path / 'whole'))
     for name in ('train.rec', 'train.idx', 'train.csv', 'test.rec', 'classes.txt'):
         assert (tmp_path / 'killed' / name).read_bytes() == (tmp_path / 'whole' / name).read_bytes()
+
+
+def test_hot_dogs(call, tmp_path, monkeypatch):
+    from gluon_fgvc.data.datasets import hotdog
+    for split in ('train', 'test'):
+        for name in hotdog.CLASSES:
+            official.image(tmp_path / 'made' / 'hotdog' / split / name / '0.png')
+    archive = official.pack(tmp_path / 'made', tmp_path / 'hotdog.tgz', 'hotdog')
+    os.rename(archive, 'hotdog.zip')  # a web page or another archive under that name
+    assert call('hotdog', '--archive', 'hotdog.zip', '--out', 'out')[0] == 1
+    os.rename('hotdog.zip', 'hotdog.tgz')
+    code, out, err = call('hotdog', '--archive', 'hotdog.tgz', '--out', 'out')
+    assert code == 0 and 'hotdog: 2 classes, 2 train, 2 test images' in out, err

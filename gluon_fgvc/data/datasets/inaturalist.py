@@ -60,7 +60,7 @@ class _Category(NamedTuple):
 def read(options):
     """Return the :class:`Source`, classes in the order of their ids, with their super-categories as groups.
 
-    ``categories.json``, where it is beside the annotations, gives the names that 2018 hid at first.
+    ``categories.json`` beside the annotations of 2018 gives the names that were hidden at first.
 
     :raises DataError: if a file is missing or malformed, ids are given twice or do not fit, there is no such
         super-category, or images are missing.
@@ -70,9 +70,14 @@ def read(options):
     tables = {split: os.path.join(archives.base_of(root, f'{split}{year}.json', content), f'{split}{year}.json')
               for split in ('train', 'val')}
     loaded = _load(tables['train'])
-    base = archives.find(root, 'categories.json')
-    categories = _categories(_load(os.path.join(base, 'categories.json')), os.path.join(base, 'categories.json')) \
-        if base else _categories(_list(loaded, 'categories', tables['train']), tables['train'])
+    categories = _categories(_list(loaded, 'categories', tables['train']), tables['train'])
+    base = archives.find(root, 'categories.json') if year == 2018 else None
+    if base is not None:
+        path = os.path.join(base, 'categories.json')
+        named = _categories(_load(path), path)
+        if named.keys() != categories.keys():
+            raise DataError(f"'{path}' and '{tables['train']}' do not have the same ids of categories")
+        categories = named
     chosen = _choose(categories, options.supercategory)
     train = _image_set('train', root, tables['train'], loaded, categories, chosen)
     del loaded  # hundreds of megabytes
