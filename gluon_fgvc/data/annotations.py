@@ -41,9 +41,11 @@ def read_names(path):
     names = [line.strip() for line in read_lines(path)]
     while names and not names[-1]:
         names.pop()
+    seen = set()
     for number, name in enumerate(names, 1):
-        if not name or name in names[:number - 1]:
+        if not name or name in seen:
             raise DataError(f"{path}, line {number}: class name '{name}' is {'given twice' if name else 'empty'}")
+        seen.add(name)
     if not names:
         raise DataError(f"class list '{path}' is empty")
     return tuple(names)

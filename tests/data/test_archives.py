@@ -87,7 +87,8 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     if not gone:
         os._exit(0)
     os.waitpid(gone, 0)
-    names = [f'.out-{socket.gethostname()}-{process}-abc' for process in (gone, os.getpid(), 'x')] + ['.out-other-1-abc']
+    names = [f'.out-{socket.gethostname()}-{process}-abc' for process in (gone, os.getpid(), 'x')]
+    names.append('.out-other-1-abc')
     for name in names:
         (tmp_path / name / 'deep').mkdir(parents=True)
     archives.extract(archive, tmp_path / 'out')
