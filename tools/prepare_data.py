@@ -70,6 +70,8 @@ def read_options(args):
         tree['root'] = args.out
     for key, value in config.parse_overrides([f'data.{word}' for word in args.options]):
         tree[key.split('.', 1)[1]] = value
+    if os.path.isfile(str(tree.get('root'))):  # which a reader would unpack beside it
+        raise ConfigError(f"root '{tree['root']}' is a file; give it as --archive")
     return config.data_from_tree(tree, data.options, 'command line')
 
 

@@ -1,4 +1,4 @@
-"""Images that are not whole files: callables from a row to (H,W,3) uint8 RGB, for ``ImageSet.reader``."""
+"""Images that are not whole files: callables from a row to an image, for ``ImageSet.reader``."""
 from dataclasses import replace
 
 import numpy as np

@@ -11,7 +11,7 @@ import struct
 
 import numpy as np
 
-from gluon_fgvc.data.images import Broken, decode
+from gluon_fgvc.data.images import BrokenImage, Picture
 from gluon_fgvc.errors import DataError
 
 _MAGIC = struct.pack('<I', 0xced7230a)
@@ -20,7 +20,7 @@ _IMAGE = struct.Struct('<IfQQ')
 
 
 class Records:
-    """The images of a record file; a row is a record.
+    """The images of a record file; a row is a record, and gives a :class:`~gluon_fgvc.data.images.Picture`.
 
     :param offsets: (N,) where in the file each record begins.
     """
@@ -33,11 +33,11 @@ class Records:
             with open(self._path, 'rb') as stream:
                 stream.seek(self._offsets[row])
                 content = _read(stream)
-            return decode(content[_IMAGE.size:])
         except OSError as error:
-            raise DataError(f"cannot read record {row} of '{self._path}': {error.strerror}") from None
-        except (Broken, _Damaged) as error:
-            raise DataError(f"cannot read record {row} of '{self._path}': {error}") from None
+            raise BrokenImage(f"cannot read image '{self._path}#{row}': {error.strerror}") from None
+        except _Damaged as error:
+            raise BrokenImage(f"cannot read image '{self._path}#{row}': {error}") from None
+        return Picture(f'{self._path}#{row}', content[_IMAGE.size:])
 
 
 class _Damaged(Exception):

@@ -118,7 +118,7 @@ def test_large_archives_of_photographs_may_be_large(tmp_path, monkeypatch):
 @pytest.fixture(scope='module')
 def small_tar(tmp_path_factory):
     folder = tmp_path_factory.mktemp('tar')
-    noise = random.Random(0).randbytes(3000) if hasattr(random.Random, 'randbytes') else os.urandom(3000)
+    noise = random.Random(0).randbytes(3000)
     return make_tar(folder / 'a.tgz', ('a/b', noise), ('c', b'x' * 500)).read_bytes()
 
 

@@ -115,7 +115,7 @@ def test_missing_files_and_broken_images(tmp_path):
         recordio.read(options(tmp_path, test_record=str(tmp_path / 'none.rec')))
     (tmp_path / 'b.rec').write_bytes(written(PNG, PNG[:40]))
     source = recordio.read(options(tmp_path, test_record=str(tmp_path / 'b.rec')))
-    with pytest.raises(DataError, match="cannot read record 1 of '.*b.rec': it is truncated"):
+    with pytest.raises(DataError, match="cannot read image '.*b.rec#1': it is truncated"):
         source.test.read(1)
 
 

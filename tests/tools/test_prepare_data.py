@@ -102,6 +102,7 @@ def test_images_that_are_no_files_are_only_packed(call, tmp_path):
 @pytest.mark.parametrize('change, words, code, message', [
     (None, ['cubs'], 2, "unknown data set 'cubs'; did you mean"),
     (None, ['cub200', '--quality', '101'], 2, '--quality 101 is more than 100'),
+    (None, ['cub200', 'root=CUB_200_2011.tgz'], 2, "root 'CUB_200_2011.tgz' is a file; give it as --archive"),
     (None, ['cub200', '--resize', 'x'], 2, "'x' is not a whole number"),
     (None, ['cub200', 'crp=true'], 2, "command line: data.crp: unknown key 'crp'; did you mean 'crop'"),
     (None, ['cub200', '--archive', 'none.tgz'], 1, "cannot read archive 'none.tgz': No such file"),
