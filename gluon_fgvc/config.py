@@ -479,6 +479,11 @@ def from_tree(tree, data_options, method_options, place='configuration', lines=N
     return Config(**built)
 
 
+def data_from_tree(tree, data_options, place='configuration'):
+    """Build the :class:`DataConfig` alone from a mapping that has ``name``, as :func:`from_tree` does."""
+    return _Reader(place, {}, ()).section(DataConfig, tree, ('data',), data_options(tree['name']))
+
+
 def load(path, overrides=(), *, data_options, method_options):
     """Read the YAML file ``path``, apply ``overrides`` and return a checked :class:`Config`.
 

@@ -21,7 +21,7 @@ from gluon_fgvc import cli
 from gluon_fgvc.engine import checkpoint
 from tests import small_run
 
-TOOLS = ('train', 'evaluate', 'predict', 'export', 'study', 'visualize')
+TOOLS = ('train', 'evaluate', 'predict', 'export', 'study', 'visualize', 'prepare_data')
 
 
 def main_of(tool):

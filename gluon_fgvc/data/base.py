@@ -1,6 +1,6 @@
 """What a data set is once it has been read: named images with labels, nothing decoded."""
 from dataclasses import dataclass, replace
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class ImageSet:
     strata: Optional[np.ndarray] = None   # (N,) what to stratify by; None means the labels
     units: Optional[np.ndarray] = None    # (N,) what splitting keeps together, e.g. persons; None means the images
     boxes: Optional[np.ndarray] = None    # (N,4) float x, y, width, height of the object in pixels of the image
-    reader: Optional[Callable[[int], np.ndarray]] = None  # row → (H,W,3) uint8 RGB
+    reader: Optional[Callable[[int], Union[np.ndarray, Picture]]] = None  # row → (H,W,3) uint8 RGB, or undecoded
     rows: Optional[np.ndarray] = None     # (N,) int64 rows of the reader; None means 0..N-1
 
     def __len__(self):
@@ -36,10 +36,10 @@ class ImageSet:
         :raises BrokenImage: naming the image and why it cannot be read.
         """
         image = self.open(index)
-        return image if self.reader else image.pixels()
+        return image.pixels() if isinstance(image, Picture) else image
 
     def open(self, index):
-        """Return image ``index`` as transforms take it: an array as :meth:`read` returns, or a Picture of a file."""
+        """Return image ``index`` as transforms take it: an array as :meth:`read` returns, or a Picture."""
         if self.reader is None:
             return Picture(self.paths[index])
         return self.reader(int(index if self.rows is None else self.rows[index]))

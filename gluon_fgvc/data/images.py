@@ -29,12 +29,16 @@ class Picture:
     Attributes: ``shape``, (height, width) upright; ``reducible``, whether pixels of a fraction of the size can be had.
     """
 
-    def __init__(self, path):
-        """:raises BrokenImage: naming the file and why: missing, 0 bytes, not an image, truncated or too large."""
-        self._path = os.fspath(path)
+    def __init__(self, path, data=None):
+        """Read the file ``path``, or take the bytes ``data`` of one, which ``path`` then only names.
+
+        :raises BrokenImage: naming the file and why: missing, 0 bytes, not an image, truncated or too large.
+        """
+        self._path, self._data = os.fspath(path), data
         with self._named():
-            with open(path, 'rb') as stream:
-                self._data = stream.read()
+            if data is None:
+                with open(path, 'rb') as stream:
+                    self._data = stream.read()
             if not self._data:
                 raise _Broken('it has 0 bytes')
             self._jpeg, self._decoded = self._data.startswith(JPEG), None

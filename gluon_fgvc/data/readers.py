@@ -1,4 +1,6 @@
-"""Images that are not whole files: callables from a row to (H,W,3) uint8 RGB, for ``ImageSet.reader``."""
+"""Images that are not whole files: callables from a row to an image, for ``ImageSet.reader``."""
+from dataclasses import replace
+
 import numpy as np
 
 from gluon_fgvc.data.images import BrokenImage, read_image
@@ -31,6 +33,12 @@ class Crops:
 
     def __init__(self, files, boxes):
         self.files, self.boxes = files, boxes
+
+    @classmethod
+    def of(cls, image_set, boxes=None):
+        """Return a set of files cut to ``boxes``, by default its own."""
+        crops = cls(image_set.paths, image_set.boxes if boxes is None else boxes)
+        return replace(image_set, paths=crops.names, boxes=None, reader=crops)
 
     @property
     def names(self):

@@ -1,5 +1,6 @@
 import os
 import shutil
+import socket
 import stat
 import zipfile
 from collections import namedtuple
@@ -19,7 +20,7 @@ def make_zip(path, members, **options):
 
 def test_files_arrive_and_nothing_else(tmp_path):
     archive = make_zip(tmp_path / 'a.zip', [('a/', ''), ('a/b.txt', 'hello'), ('c.txt', '')])
-    archives.extract_zip(archive, tmp_path / 'out')
+    archives.extract(archive, tmp_path / 'out')
     assert (tmp_path / 'out' / 'a' / 'b.txt').read_text() == 'hello'
     assert sorted(os.listdir(tmp_path)) == ['a.zip', 'out']
 
@@ -35,7 +36,7 @@ def link(name):
 def test_what_could_lead_out_is_refused_and_nothing_stays(tmp_path, name):
     archive = make_zip(tmp_path / 'a.zip', [('good.txt', 'x'), (name, '/etc/passwd')])
     with pytest.raises(DataError, match='is refused'):
-        archives.extract_zip(archive, tmp_path / 'out')
+        archives.extract(archive, tmp_path / 'out')
     assert os.listdir(tmp_path) == ['a.zip']
 
 
@@ -43,7 +44,7 @@ def test_bombs_are_refused_before_a_byte_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, 'MAX_BYTES', 10 ** 6)
     archive = make_zip(tmp_path / 'a.zip', [('x', b'\0' * 2 * 10 ** 6)], compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(DataError, match='2,000,000 bytes'):
-        archives.extract_zip(archive, tmp_path / 'out')
+        archives.extract(archive, tmp_path / 'out')
     assert os.listdir(tmp_path) == ['a.zip']
 
 
@@ -54,7 +55,7 @@ def test_a_bomb_that_lies_about_its_size_is_stopped(tmp_path):
         data[offset:offset + 4] = (10).to_bytes(4, 'little')
     archive.write_bytes(data)
     with pytest.raises(DataError, match='cannot be unpacked'):
-        archives.extract_zip(archive, tmp_path / 'out')
+        archives.extract(archive, tmp_path / 'out')
     assert os.listdir(tmp_path) == ['a.zip']
 
 
@@ -62,7 +63,7 @@ def test_a_corrupt_member_leaves_nothing_behind(tmp_path):
     archive = make_zip(tmp_path / 'a.zip', [('good.txt', 'x'), ('bad.txt', 'some content')])
     archive.write_bytes(archive.read_bytes().replace(b'some content', b'some c0ntent'))
     with pytest.raises(DataError, match='cannot be unpacked: Bad CRC-32'):
-        archives.extract_zip(archive, tmp_path / 'out')
+        archives.extract(archive, tmp_path / 'out')
     assert os.listdir(tmp_path) == ['a.zip']
 
 
@@ -70,11 +71,25 @@ def test_a_corrupt_member_leaves_nothing_behind(tmp_path):
 def test_what_is_no_archive(tmp_path, content):
     (tmp_path / 'a.zip').write_bytes(content)
     with pytest.raises(DataError, match='a.zip.* cannot be unpacked: File is not a zip file'):
-        archives.extract_zip(tmp_path / 'a.zip', tmp_path / 'out')
+        archives.extract(tmp_path / 'a.zip', tmp_path / 'out')
 
 
 def test_a_disk_without_room_is_said_before(tmp_path, monkeypatch):
     archive = make_zip(tmp_path / 'a.zip', [('x', 'y' * 1000)])
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: namedtuple('Usage', 'total used free')(0, 0, 999))
     with pytest.raises(DataError, match='needs 1,000 bytes, .* has 999 free'):
-        archives.extract_zip(archive, tmp_path / 'out')
+        archives.extract(archive, tmp_path / 'out')
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    archive = make_zip(tmp_path / 'a.zip', [('x', 'y')])
+    gone = os.fork()
+    if not gone:
+        os._exit(0)
+    os.waitpid(gone, 0)
+    names = [f'.out-{socket.gethostname()}-{process}-abc' for process in (gone, os.getpid(), 'x')]
+    names.append('.out-other-1-abc')
+    for name in names:
+        (tmp_path / name / 'deep').mkdir(parents=True)
+    archives.extract(archive, tmp_path / 'out')
+    assert sorted(os.listdir(tmp_path)) == sorted([*names[1:], 'a.zip', 'out'])

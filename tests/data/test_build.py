@@ -27,7 +27,9 @@ def build(monkeypatch):
 
 
 def test_every_data_set_declares_its_options():
-    assert data.available() == ['elpv', 'hotdog', 'image_folder', 'list_file']
+    assert data.available() == [
+        'adience', 'cifar10', 'cifar100', 'cub200', 'elpv', 'hotdog', 'image_folder', 'inaturalist', 'list_file',
+        'recordio', 'stanford_cars', 'stanford_dogs', 'uec_food100']
     own = {field.name for field in dataclasses.fields(config.DataConfig)}
     for name in data.available():
         fields = dataclasses.fields(data.options(name))
@@ -35,7 +37,7 @@ def test_every_data_set_declares_its_options():
         assert all(field.metadata.get('doc') for field in fields)
 
 
-@pytest.mark.parametrize('name, hint', [('elvp', "did you mean 'elpv'"), ('../elpv', 'allowed: elpv, hotdog'),
+@pytest.mark.parametrize('name, hint', [('elvp', "did you mean 'elpv'"), ('../elpv', 'allowed: adience, cifar10'),
                                         ('__init__', 'allowed')])
 def test_unknown_data_set(name, hint):
     with pytest.raises(ConfigError, match=f"unknown data set '{name}'.*{hint}"):

@@ -89,3 +89,17 @@ def test_test_share_is_needed_without_and_refused_with_splits(folder):
         image_folder.read(folder('a/1.png', 'b/1.png'))
     with pytest.raises(ConfigError, match='remove the key'):
         image_folder.read(folder(*SPLIT, test_share=0.25))
+
+
+def test_imagenet_is_tested_on_its_validation_split(folder, tmp_path):
+    names = [name.replace('test/', 'val/') for name in SPLIT]
+    (tmp_path / 'names.txt').write_text('Cat house cat, Felis catus\ndog hound\nelk moose\n')
+    source = image_folder.read(folder(*names, test_folder='val', class_names=str(tmp_path / 'names.txt')))
+    assert source.classes == ('house cat, Felis catus', 'hound')
+    assert source.val is None and source.test.name == 'test' and len(source.test) == 4
+    assert '/val/' in source.test.paths[0]
+    with pytest.raises(DataError, match="has train, val but no folder 'test'"):
+        image_folder.read(folder(*names))
+    (tmp_path / 'names.txt').write_text('dog hound\n')
+    with pytest.raises(DataError, match="names.txt' has no name for class folder 'Cat'"):
+        image_folder.read(folder(*names, test_folder='val', class_names=str(tmp_path / 'names.txt')))

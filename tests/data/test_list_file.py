@@ -97,7 +97,7 @@ def test_errors_name_file_and_line(read, train, options, message):
 
 
 def test_missing_list(tmp_path):
-    with pytest.raises(DataError, match=r"cannot read list '.*none.csv': No such file"):
+    with pytest.raises(DataError, match=r"cannot read '.*none.csv': No such file"):
         list_file.read(list_file.Options(train_list=str(tmp_path / 'none.csv'), test_list='x'))
 
 
@@ -125,3 +125,27 @@ def test_any_bytes_give_a_source_or_one_clear_error(read, junk):
             read(junk, junk, suffix=suffix)
         except DataError as error:
             assert '\n' not in str(error)
+
+
+BOXES = 'path,label,x,y,width,height\na.png,0,2,1,3,4\na.png,1,5,1,3.5,4\n'
+
+
+def test_boxes_come_along_and_can_be_cut_out(read, tmp_path, write_image, picture):
+    write_image(tmp_path / 'a.png', 8, 10)
+    test = BOXES.splitlines()[0] + '\nb.png,0,0,0,2,2\n'
+    source = read(BOXES.replace('1,5', '0,5'), test, suffix='.csv')
+    assert source.train.boxes.tolist() == [[2, 1, 3, 4], [5, 1, 3.5, 4]]
+    source = read(BOXES, test, suffix='.csv', crop=True)  # two objects of one photograph may be of two classes
+    assert source.train.labels.tolist() == [0, 1] and source.train.boxes is None
+    assert (source.train.read(0) == picture(8, 10)[1:5, 2:5]).all()
+
+
+@pytest.mark.parametrize('train, options, message', [
+    (BOXES, {}, "line 3: .* has label '1' here, '0' before"),
+    (BOXES + 'a.png,0,2,1,nan,4\n', {'crop': True}, "train.csv, line 4: width 'nan' is not a finite number"),
+    (BOXES + 'a.png,1,2,1,3,4\n', {'crop': True}, "line 4: .* has label '1' here, '0' before"),
+    (BOXES + 't.png,0,2,1,3,4\n', {'crop': True}, "line 2: .* is in split 'train' too"),
+    ('path,label\na.png,0\n', {'crop': True}, 'line 2: data.crop needs columns x, y, width, height')])
+def test_boxes_that_do_not_fit(read, train, options, message):
+    with pytest.raises(DataError, match=message):
+        read(train, 'path,label,x,y,width,height\nt.png,0,0,0,2,2\n', suffix='.csv', **options)

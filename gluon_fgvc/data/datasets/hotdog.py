@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from gluon_fgvc.config import option
 from gluon_fgvc.data import folders
-from gluon_fgvc.data.archives import extract_zip
+from gluon_fgvc.data.archives import extract, find
 from gluon_fgvc.data.base import Source
 from gluon_fgvc.errors import DataError
 from gluon_fgvc.files import hash_of_file
 
 URL = 'http://d2l-data.s3-accelerate.amazonaws.com/hotdog.zip'
 SHA1 = 'fba480ffa8aa7e0febbb511d181409f899b9baa5'
+ARCHIVES = {'hotdog.zip': SHA1}
 CLASSES = ('hotdog', 'not-hotdog')
 CONNECT_SECONDS, DOWNLOAD_SECONDS = 10, 3600
 # In a process of its own, since d2l brings Jupyter and pins that nothing else here should meet.
@@ -61,16 +62,16 @@ def read(options):
 
 
 def _unpacked(root):
-    for folder in (root, os.path.join(root, 'hotdog')):
-        if os.path.isdir(os.path.join(folder, 'train')):
-            return folder
-    return None
+    if os.path.isdir(os.path.join(root, 'train')):
+        return root
+    folder = find(root, os.path.join('hotdog', 'train'))
+    return folder and os.path.join(folder, 'hotdog')
 
 
 def _unpack(archive, folder):
     """Unpack ``archive``, which holds a folder hotdog, so that ``folder`` is that folder."""
     with tempfile.TemporaryDirectory(prefix='.hotdog-', dir=os.path.dirname(archive) or '.') as partial:
-        extract_zip(archive, os.path.join(partial, 'all'))
+        extract(archive, os.path.join(partial, 'all'))
         inner = _unpacked(os.path.join(partial, 'all'))
         if inner is None:
             raise DataError(f"archive '{archive}' has no folder hotdog/train; expected the archive of {URL}")

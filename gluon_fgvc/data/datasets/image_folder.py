@@ -1,10 +1,15 @@
-"""Any folder of images: ``root/{train,val,test}/<class>/<image>``, or ``root/<class>/<image>`` without splits."""
+"""Any folder of images: ``root/{train,val,test}/<class>/<image>``, or ``root/<class>/<image>`` without splits.
+
+ImageNet is read with ``test_folder: val``: the labels of its own test images are secret, and its validation split
+is what is reported on.
+"""
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from gluon_fgvc.config import option
 from gluon_fgvc.data import folders
+from gluon_fgvc.data.annotations import keyed, read_table
 from gluon_fgvc.data.base import Source
 from gluon_fgvc.data.splits import stratified_split
 from gluon_fgvc.errors import ConfigError, DataError
@@ -20,6 +25,10 @@ class Options:
     root: str = option(doc='folder with train, test and perhaps val, or with the class folders themselves')
     test_share: Optional[float] = option(None, 'stratified share for the test split; needed, and allowed, only where '
                                                'the folders are not split', above=0, below=1)
+    test_folder: str = option('test', "folder of the test split; 'val' leaves validation to data.val_share",
+                              choices=('test', 'val'))
+    class_names: Optional[str] = option(None, 'file with a class folder and its name a line, e.g. n01440764 tench; '
+                                              'null takes the folders as names')
     split_seed: int = option(0, 'seed of that split', minimum=0, maximum=2 ** 32 - 1)
 
 
@@ -34,16 +43,28 @@ def read(options):
         raise DataError(f"data.root '{options.root}' is not a folder; expected {LAYOUT.format(root=options.root)}")
     splits = [name for name in SPLITS if name in folders.subfolders(root)]
     if not splits:
-        return _split(root, options)
-    for name in ('train', 'test'):
+        source = _split(root, options)
+        return replace(source, classes=_names(source.classes, options.class_names))
+    for name in ('train', options.test_folder):
         if name not in splits:
             raise DataError(f"data.root '{options.root}' has {', '.join(splits)} but no folder '{name}'; "
                             f'expected {LAYOUT.format(root=options.root)}')
     if options.test_share is not None:
-        raise ConfigError(f"data.test_share {options.test_share} has no use: '{options.root}' has a folder 'test'; "
-                          'remove the key')
-    classes, sets = folders.read_splits(root, splits)
-    return Source(classes, sets['train'], sets['test'], sets.get('val'))
+        raise ConfigError(f"data.test_share {options.test_share} has no use: '{options.root}' has a folder "
+                          f"'{options.test_folder}'; remove the key")
+    classes, sets = folders.read_splits(root, ['train', 'val'] if options.test_folder == 'val' else splits)
+    test = replace(sets.pop(options.test_folder), name='test')
+    return Source(_names(classes, options.class_names), sets['train'], test, sets.get('val'))
+
+
+def _names(folders, path):
+    if path is None:
+        return folders
+    names = keyed(read_table(path, folder=str, name=str))
+    missing = [folder for folder in folders if folder not in names]
+    if missing:
+        raise DataError(f"'{path}' has no name for class folder '{missing[0]}'")
+    return tuple(names[folder] for folder in folders)
 
 
 def _split(root, options):

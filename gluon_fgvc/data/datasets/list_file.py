@@ -2,22 +2,26 @@
 
 A file named ``.csv`` is comma-separated; in others columns are separated by tabs, or, without tabs, the
 last word of a line is the label. A first line that names its columns (``path`` or ``image`` or ``file``
-or ``filename``, and ``label`` or ``class``) may order them freely and have more of them. Paths are
-relative to ``root``. If all labels of all lists are whole numbers they are class indices from 0, else names.
+or ``filename``, and ``label`` or ``class``) may order them freely and have more of them; ``x``, ``y``, ``width``
+and ``height`` are a bounding box in pixels. Paths are relative to ``root``. If all labels of all lists are
+whole numbers they are class indices from 0, else names.
 """
 import csv
 import os
 import re
 from dataclasses import dataclass
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from gluon_fgvc.config import option
+from gluon_fgvc.data.annotations import finite, read_lines, read_names, value
 from gluon_fgvc.data.base import ImageSet, Source
+from gluon_fgvc.data.readers import Crops
 from gluon_fgvc.errors import DataError
 
 PATH_COLUMNS, LABEL_COLUMNS = ('path', 'image', 'file', 'filename'), ('label', 'class')
+BOX_COLUMNS = ('x', 'y', 'width', 'height')
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,14 @@ class Options:
     root: Optional[str] = option(None, 'folder the paths are relative to; null is the folder of each list')
     class_list: Optional[str] = option(None, 'file with one class name a line, in the order of the labels; null '
                                              'takes the sorted names of the training list')
+    crop: bool = option(False, 'cut the images to their bounding boxes, which all lists must give')
 
 
 class _Row(NamedTuple):
     path: str
     label: str
-    place: str  # file and line, for messages
+    box: Optional[Tuple[float, float, float, float]]  # x, y, width, height
+    place: str                                        # file and line, for messages
 
 
 def read(options):
@@ -46,20 +52,20 @@ def read(options):
     """
     lists = {'train': options.train_list, 'val': options.val_list, 'test': options.test_list}
     rows = {split: _read_list(path, options.root) for split, path in lists.items() if path}
-    _check_repeats(rows)
+    _check_repeats(rows, options.crop)
     labels = [row.label for part in rows.values() for row in part]
     numeric = all(re.fullmatch(r'\d{1,9}', label) for label in labels)
     if options.class_list:
-        classes = _read_class_list(options.class_list)
+        classes = read_names(options.class_list)
     elif numeric:
         classes = tuple(str(index) for index in range(1 + max(int(row.label) for row in rows['train'])))
     else:
         classes = tuple(sorted({row.label for row in rows['train']}))
-    sets = {split: _image_set(split, part, classes, numeric) for split, part in rows.items()}
+    sets = {split: _image_set(split, part, classes, numeric, options.crop) for split, part in rows.items()}
     return Source(classes, sets['train'], sets['test'], sets.get('val'))
 
 
-def _image_set(split, rows, classes, numeric):
+def _image_set(split, rows, classes, numeric, crop):
     index = {str(i) if numeric else name: i for i, name in enumerate(classes)}
     labels = []
     for row in rows:
@@ -68,15 +74,23 @@ def _image_set(split, rows, classes, numeric):
             raise DataError(f"{row.place}: label '{row.label}' is " + (
                 f'not in 0..{len(classes) - 1}' if numeric else f'none of the {len(classes)} classes'))
         labels.append(index[key])
-    return ImageSet(split, [row.path for row in rows], np.array(labels, dtype=np.int64))
+    boxes = None if any(row.box is None for row in rows) else np.array([row.box for row in rows])
+    images = ImageSet(split, [row.path for row in rows], np.array(labels, dtype=np.int64), boxes=boxes)
+    if not crop:
+        return images
+    if boxes is None:
+        raise DataError(f"{rows[0].place}: data.crop needs columns {', '.join(BOX_COLUMNS)}, named in the first line")
+    return Crops.of(images)
 
 
-def _check_repeats(rows):
+def _check_repeats(rows, crop):
     seen = {}
     for split, part in rows.items():
         for row in part:
             key = os.path.normpath(row.path)
             other_split, other = seen.setdefault(key, (split, row))
+            if crop:  # what is cut out of one image may differ, but not its split
+                _, other = seen.setdefault((key, row.box), (split, row))
             if other_split != split:
                 raise DataError(f"{row.place}: '{row.path}' is in split '{other_split}' too ({other.place})")
             if other.label != row.label:
@@ -84,36 +98,10 @@ def _check_repeats(rows):
                                 f'({other.place})')
 
 
-def _lines(path):
-    """Return the lines of a text file; a byte order mark is left out."""
-    try:
-        with open(os.path.expanduser(path), encoding='utf-8-sig') as stream:
-            text = stream.read()
-    except OSError as error:
-        raise DataError(f"cannot read list '{path}': {error.strerror}") from None
-    except UnicodeDecodeError:
-        text = '\0'
-    if '\0' in text:
-        raise DataError(f"list '{path}' is not a text file in UTF-8")
-    return text.split('\n')
-
-
-def _read_class_list(path):
-    names = [line.strip() for line in _lines(path)]
-    while names and not names[-1]:
-        names.pop()
-    for number, name in enumerate(names, 1):
-        if not name or name in names[:number - 1]:
-            raise DataError(f"{path}, line {number}: class name '{name}' is {'given twice' if name else 'empty'}")
-    if not names:
-        raise DataError(f"class list '{path}' is empty")
-    return tuple(names)
-
-
 def _read_list(path, root):
     folder = os.path.expanduser(os.path.dirname(path) if root is None else root)
     columns, rows = None, []
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
         place = f'{path}, line {number}'
@@ -125,13 +113,14 @@ def _read_list(path, root):
             columns = _header(cells)
             if columns:
                 continue
-            columns = (0, 1, 2)
-        where_path, where_label, width = columns
+            columns = (0, 1, None, 2)
+        where_path, where_label, where_box, width = columns
         if len(cells) != width:
             raise DataError(f'{place}: {line!r} has {len(cells)} columns, expected {width} (path, label)')
         if not cells[where_path] or not cells[where_label]:
             raise DataError(f'{place}: {line!r} lacks a path or a label')
-        rows.append(_Row(os.path.join(folder, cells[where_path]), cells[where_label], place))
+        box = where_box and tuple(value(place, name, finite, cells[i]) for name, i in zip(BOX_COLUMNS, where_box))
+        rows.append(_Row(os.path.join(folder, cells[where_path]), cells[where_label], box, place))
     if not rows:
         raise DataError(f"list '{path}' names no images; expected lines of path and label")
     return rows
@@ -148,8 +137,9 @@ def _cells(line, path):
 
 
 def _header(cells):
-    """Return (path column, label column, number of columns) if ``cells`` name columns, else None."""
+    """Return the columns of path, label and, or None, box and their number if ``cells`` name columns, else None."""
     names = [cell.lower() for cell in cells]
     found = [next((names.index(name) for name in wanted if name in names), None)
              for wanted in (PATH_COLUMNS, LABEL_COLUMNS)]
-    return None if None in found else (*found, len(cells))
+    box = [names.index(name) for name in BOX_COLUMNS] if set(BOX_COLUMNS) <= set(names) else None
+    return None if None in found else (*found, box, len(cells))
