@@ -7,20 +7,60 @@ from mxnet import autograd, gluon
 from gluon_fgvc import backbones
 from gluon_fgvc.errors import ConfigError
 
-RESNET = ((64, 128, 256, 512), (4, 8, 16, 32))
+BASIC = ((64, 128, 256, 512), (4, 8, 16, 32))
 BOTTLENECK = ((256, 512, 1024, 2048), (4, 8, 16, 32))
+WIDE = ((160, 320, 640), (1, 2, 4))
+
+
+def at_4_to_32(*channels):
+    return channels, (4, 8, 16, 32)
+
+
 DECLARED = {
-    **{f'resnet{depth}_{version}': RESNET for depth in (18, 34) for version in ('v1', 'v2', 'v1b')},
-    **{f'resnet{depth}_{version}': BOTTLENECK for depth in (50, 101, 152) for version in ('v1', 'v2', 'v1b', 'v1d')},
+    **{f'{se}resnet{depth}_{version}': BASIC for depth in (18, 34)
+       for se, version in (('', 'v1'), ('', 'v1b'), ('', 'v2'), ('se_', 'v1'), ('se_', 'v2'))},
+    **{f'{se}resnet{depth}_{version}': BOTTLENECK for depth in (50, 101, 152)
+       for se, version in (*(('', f'v{version}') for version in ('1', '1b', '1c', '1d', '1e', '1s', '2')),
+                           ('se_', 'v1'), ('se_', 'v2'))},
+    **{f'{se}resnext{kind}': BOTTLENECK for se in ('', 'se_')
+       for kind in ('50_32x4d', '101_32x4d', '101_64x4d', '101e_64x4d')},
+    **{f'resnest{depth}': BOTTLENECK for depth in (14, 26, 50, 101, 200, 269)},
+    **{name: BOTTLENECK for name in ('senet_154', 'senet_154e', 'wide_resnet50_2', 'wide_resnet101_2')},
     **{f'vgg{depth}{bn}': ((128, 256, 512, 512), (2, 4, 8, 16)) for depth in (11, 13, 16, 19) for bn in ('', '_bn')},
-    'mobilenetv2_1.0': ((24, 32, 96, 1280), (4, 8, 16, 32)),
-    'mobilenetv2_0.75': ((18, 24, 72, 1280), (4, 8, 16, 32)),
-    'mobilenetv2_0.5': ((12, 16, 48, 1280), (4, 8, 16, 32)),
-    'mobilenetv2_0.25': ((6, 8, 24, 1280), (4, 8, 16, 32)),
-    'efficientnet_lite0': ((24, 40, 112, 1280), (4, 8, 16, 32)),
+    'densenet121': at_4_to_32(256, 512, 1024, 1024),
+    'densenet161': at_4_to_32(384, 768, 2112, 2208),
+    'densenet169': at_4_to_32(256, 512, 1280, 1664),
+    'densenet201': at_4_to_32(256, 512, 1792, 1920),
+    'mobilenet1.0': at_4_to_32(128, 256, 512, 1024),
+    'mobilenet0.75': at_4_to_32(96, 192, 384, 768),
+    'mobilenet0.5': at_4_to_32(64, 128, 256, 512),
+    'mobilenet0.25': at_4_to_32(32, 64, 128, 256),
+    'mobilenetv2_1.0': at_4_to_32(24, 32, 96, 1280),
+    'mobilenetv2_0.75': at_4_to_32(18, 24, 72, 1280),
+    'mobilenetv2_0.5': at_4_to_32(12, 16, 48, 1280),
+    'mobilenetv2_0.25': at_4_to_32(6, 8, 24, 1280),
+    'mobilenetv3_large': at_4_to_32(24, 40, 112, 960),
+    'mobilenetv3_small': at_4_to_32(16, 24, 48, 576),
+    'efficientnet_lite0': at_4_to_32(24, 40, 112, 1280),
+    'efficientnet_lite1': at_4_to_32(24, 40, 112, 1280),
+    'efficientnet_lite2': at_4_to_32(24, 48, 120, 1280),
+    'inceptionv3': at_4_to_32(192, 288, 768, 2048),
+    'googlenet': at_4_to_32(192, 480, 832, 1024),
+    'squeezenet1.0': ((256, 512, 512), (4, 8, 16)),
+    'squeezenet1.1': ((128, 256, 512), (4, 8, 16)),
+    'alexnet': ((192, 256), (8, 16)),
+    **{f'cifar_resnet{depth}_{version}': ((16, 32, 64), (1, 2, 4)) for depth in (20, 56, 110) for version in ('v1', 'v2')},
+    **{f'cifar_resnext29_{kind}': ((256, 512, 1024), (1, 2, 4)) for kind in ('32x4d', '16x64d')},
+    'cifar_wideresnet40_8': ((128, 256, 512), (1, 2, 4)),
+    **{f'cifar_wideresnet{size}': WIDE for size in ('16_10', '28_10', '40_10')},
+    **{f'warn_wideresnet{size}{base}': WIDE for size in ('28_10', '40_10') for base in ('', '_base')},
 }
-QUICK = ['resnet18_v1', 'resnet18_v2', 'resnet18_v1b', 'resnet50_v1d', 'vgg11_bn', 'mobilenetv2_0.25',
-         'efficientnet_lite0']
+# One small net of each kind of block; those of another depth or width are slow tests.
+QUICK = ['resnet18_v1', 'resnet18_v2', 'resnet18_v1b', 'resnet50_v1d', 'se_resnet18_v2', 'resnest14', 'vgg11_bn',
+         'densenet121', 'mobilenet0.25', 'mobilenetv2_0.25', 'mobilenetv3_small', 'efficientnet_lite0', 'googlenet',
+         'squeezenet1.1', 'alexnet', 'cifar_resnet20_v1', 'cifar_resnet20_v2']
+SYMBOLIC = QUICK + ['resnet50_v1', 'resnext50_32x4d', 'se_resnext50_32x4d', 'wide_resnet50_2', 'senet_154', 'inceptionv3',
+                    'vgg11', 'mobilenetv2_1.0', 'efficientnet_lite2', 'cifar_wideresnet28_10', 'warn_wideresnet28_10']
 
 
 def names(quick=QUICK, of=DECLARED):
