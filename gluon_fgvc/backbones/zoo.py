@@ -5,14 +5,14 @@ layers one after the other; ``_divide`` follows the strides along that chain, an
 own. What stands behind the last map (pools, fully connected layers, classifier) gives way to the backbone's
 pool; auxiliary classifiers are not built.
 
-Where both zoos have a net, GluonCV's is built and its weights are fetched; it has the same parameters.
+Where both zoos have a net, GluonCV's is built and its weights are fetched. It has the same parameters, so that
+files of both fit, but for MobileNetV2: the Gluon zoo's first block has a 1×1 convolution that the paper's has not.
 """
 import os
 import re
 
 from mxnet import gluon, sym
 from mxnet.gluon import nn
-from mxnet.gluon.model_zoo import model_store as gluon_store
 
 from gluon_fgvc.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, Naming, strides_of
 
@@ -134,18 +134,19 @@ def _linear_classifier(net, top):
 def _naming(kind, names, backbone, classifier):
     """Divide the zoo net's ``names`` among backbone, classifier and what neither needs (VGG's fc6, fc7)."""
     kept = {parameter.name for parameter in backbone.collect_params().values()}
-    top = {parameter.name: name for name, parameter in names.items() if parameter.name not in kept}
-    pair = [top.pop(f'{classifier.prefix}{part}', '') for part in ('weight', 'bias')] if classifier else ['', '']
+    top = {name: parameter.name for name, parameter in names.items() if parameter.name not in kept}
+    pair = tuple(next((name for name in top if classifier and top[name] == f'{classifier.prefix}{part}'), '')
+                 for part in ('weight', 'bias'))
     return Naming(kind, {name: parameter for name, parameter in names.items() if parameter.name in kept},
-                  tuple(pair), unused='|'.join(map(re.escape, top.values())))
+                  pair, unused='|'.join(re.escape(name) for name in top if name not in pair))
 
 
 def store(name):
     """Return (file name without suffix, sha1, URL of its zip) of the zoo's weights of ``name``, or None."""
     from gluoncv.model_zoo import model_store
-    hashes = {**gluon_store._model_sha1, **model_store._model_sha1}
-    if name not in hashes:
+    sha1 = model_store._model_sha1.get(name)
+    if sha1 is None:
         return None
-    stem = f'{name}-{hashes[name][:8]}'
+    stem = f'{name}-{sha1[:8]}'
     repository = os.environ.get('MXNET_GLUON_REPO', model_store.apache_repo_url).rstrip('/') + '/'
-    return stem, hashes[name], model_store._url_format.format(repo_url=repository, file_name=stem)
+    return stem, sha1, model_store._url_format.format(repo_url=repository, file_name=stem)
