@@ -5,7 +5,7 @@ from gluon_fgvc.backbones import efficientnet_lite, loading, surgery, wide_resne
 from gluon_fgvc.backbones.base import Backbone
 from gluon_fgvc.errors import ConfigError, did_you_mean
 
-__all__ = ['Backbone', 'available', 'get']
+__all__ = ['Backbone', 'available', 'build', 'get']
 
 _BUILDERS = {name: module.build for module in (efficientnet_lite, wide_resnet, zoo) for name in module.NAMES}
 
@@ -13,6 +13,11 @@ _BUILDERS = {name: module.build for module in (efficientnet_lite, wide_resnet, z
 def available():
     """Return the sorted names that :func:`get` takes."""
     return sorted(_BUILDERS)
+
+
+def build(name, head='gap', output_stride=None, dilate=True):
+    """Return the :class:`Backbone` ``name`` as :func:`get` does, but with the shapes of its parameters only."""
+    return _build(name, head, output_stride, dilate)[0]
 
 
 def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None, output_stride=None, dilate=True):
@@ -31,13 +36,18 @@ def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None, output_stride
     :raises ConfigError: if there is no such backbone, no such weights of it, or if its stride cannot be changed.
     :raises WeightsError: if the weights cannot be had or do not fit; nothing is loaded in part.
     """
-    if name not in _BUILDERS:
-        raise ConfigError(f"backbone.name: unknown backbone '{name}'{did_you_mean(name, available())}")
+    backbone, namings = _build(name, head, output_stride, dilate)
     path = None if weights == 'none' else loading.locate(name, weights, root)
-    backbone, namings = _BUILDERS[name](name, head)
-    if output_stride is not None:
-        surgery.set_output_stride(backbone, output_stride, dilate)
     backbone.initialize(mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2), ctx=ctx)
     if path:
         loading.load_into(backbone, namings, path)
     return backbone
+
+
+def _build(name, head, output_stride, dilate):
+    if name not in _BUILDERS:
+        raise ConfigError(f"backbone.name: unknown backbone '{name}'{did_you_mean(name, available())}")
+    backbone, namings = _BUILDERS[name](name, head)
+    if output_stride is not None:
+        surgery.set_output_stride(backbone, output_stride, dilate)
+    return backbone, namings
