@@ -31,7 +31,8 @@ def add_options(parser):
     parser.add_argument('names', nargs='*', metavar='BACKBONE', help='which ones; default: all')
     parser.add_argument('--only-table', action='store_true', help='measure no times')
     parser.add_argument('--again', action='store_true', help='measure times that are there already')
-    parser.add_argument('--batch', type=cli.positive, default=8, metavar='N', help='images at once; default: %(default)s')
+    parser.add_argument('--batch', type=cli.positive, default=8, metavar='N',
+                        help='images at once; default: %(default)s')
     parser.add_argument('--rounds', type=cli.positive, default=5, metavar='N',
                         help='samples of each time, after one to warm up; default: %(default)s')
     parser.add_argument('--page', default='docs/backbones.md', metavar='FILE', help='default: %(default)s')
@@ -50,6 +51,7 @@ def measure(options):
         rows[name] = {**rows.get(name, {}), **describe(name)}
         if not options.only_table and (options.again or 'forward' not in rows[name]):
             rows[name].update(times(name, options.batch, options.rounds))
+            gc.collect()  # the blocks of a net refer to one another
         _write(options.rows, rows)
     write_atomically(options.page, '\n'.join([page[0] + BEGIN, '', *table(rows), '', END + page[1]]))
     return Rows({'batch': options.batch, 'rounds': options.rounds}, {name: rows[name] for name in names})
@@ -105,11 +107,8 @@ def times(name, batch, rounds):
         mx.nd.waitall()
 
     machine = environment()
-    result = {'forward': batch / _seconds(forward, rounds), 'backward': batch / _seconds(backward, rounds),
-              'batch': batch, 'machine': f"{machine['cpu']}, {machine['omp_num_threads']} threads, {ctx.device_type}"}
-    del net, images
-    gc.collect()  # the blocks of a net refer to one another
-    return result
+    return {'forward': batch / _seconds(forward, rounds), 'backward': batch / _seconds(backward, rounds),
+            'batch': batch, 'machine': f"{machine['cpu']}, {machine['omp_num_threads']} threads, {ctx.device_type}"}
 
 
 def _seconds(step, rounds):
@@ -129,9 +128,10 @@ def table(rows):
     for name in sorted(rows):
         row = rows[name]
         speeds = [f'{row[key]:.3g}' if key in row else '–' for key in ('forward', 'backward')]
+        channels, strides = (' '.join(map(str, row[key])) for key in ('channels', 'strides'))
         lines.append(' | '.join([
-            f'| {name}', 'yes' if row['zoo_weights'] else 'no', *(' '.join(map(str, row[key])) for key in ('channels', 'strides')),
-            str(row['side']), f"{row['parameters'] / 1e6:.2f}", f"{row['multiply_adds'] / 1e9:.3f}", *speeds]) + ' |')
+            f'| {name}', 'yes' if row['zoo_weights'] else 'no', channels, strides, str(row['side']),
+            f"{row['parameters'] / 1e6:.2f}", f"{row['multiply_adds'] / 1e9:.3f}", *speeds]) + ' |')
     machines = sorted({(row['machine'], row['batch']) for row in rows.values() if 'machine' in row})
     return lines + [''] * bool(machines) + [f'Times: batches of {batch} on {machine}.' for machine, batch in machines]
 
@@ -145,7 +145,7 @@ def _page(path):
     except FileNotFoundError:
         raise ConfigError(f"no page '{path}'; run this in the folder of the repository, or give --page") from None
     except ValueError:
-        raise ConfigError(f"'{path}' has no place for the table: it stands between the lines {BEGIN} and {END}") from None
+        raise ConfigError(f"'{path}' has no place for the table, between one line {BEGIN} and one {END}") from None
     return before, behind
 
 

@@ -192,13 +192,14 @@ def test_without_a_network_the_alternatives_are_named_at_once(elsewhere, name):
         assert alternative in message
 
 
-WITHOUT_WEIGHTS = re.compile(r'se_resnet.*|wide_.*|.*_v1e|.*101e_64x4d|senet_154e|cifar_(wideresnet40_10|resnext29_32x4d)')
+WITHOUT_WEIGHTS = re.compile(
+    r'se_resnet.*|wide_.*|.*_v1e|.*101e_64x4d|senet_154e|cifar_(wideresnet40_10|resnext29_32x4d)')
 
 
 def test_zoo_nets_have_weights_in_their_zoo():
     for name in zoo.NAMES:
         if WITHOUT_WEIGHTS.fullmatch(name):
-            with pytest.raises(ConfigError, match=f"'zoo' has no weights of '{name}'; use the path of a file or 'none'"):
+            with pytest.raises(ConfigError, match=f"no weights of '{name}'; use the path of a file or 'none'"):
                 loading.locate(name, 'zoo')
         else:
             stem, sha1, url = zoo.store(name)

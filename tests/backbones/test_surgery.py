@@ -38,10 +38,11 @@ def test_the_old_map_is_a_part_of_the_new_one(name, output_stride, tmp_path):
     strided, dense = pair(name, output_stride, tmp_path)
     assert dense.strides == (4, 8, output_stride, output_stride) and dense.channels == strided.channels
     x = images(1, 3, 96, 128) if name.startswith('efficientnet') else images(1, 3, 83, 110)
-    for old, new, old_stride, new_stride in zip(strided.stage_maps(x), dense.stage_maps(x), strided.strides, dense.strides):
-        step, old = old_stride // new_stride, old.asnumpy()
+    steps = [old // new for old, new in zip(strided.strides, dense.strides)]
+    for old, new, step in zip(strided.stage_maps(x), dense.stage_maps(x), steps):
+        old = old.asnumpy()
         np.testing.assert_allclose(new.asnumpy()[:, :, ::step, ::step], old, rtol=1e-3, atol=1e-5 * np.abs(old).max())
-    assert step == 32 // output_stride
+    assert steps == {8: [1, 1, 2, 4], 16: [1, 1, 1, 2]}[output_stride]
 
 
 @pytest.mark.parametrize('name', ['resnet18_v1', 'resnet50_v1d', 'mobilenetv2_0.25', 'efficientnet_lite0'])
@@ -50,9 +51,8 @@ def test_without_dilation_only_the_strides_go(name, tmp_path):
     assert dense.strides == (4, 8, 8, 8)
     x = images(1, 3, 64, 64)
     assert dense(x).shape == (1, dense.channels[-1], 8, 8)
-    np.testing.assert_allclose(dense.stage_maps(x)[1].asnumpy(), strided.stage_maps(x)[1].asnumpy(), rtol=1e-4, atol=1e-5)
-    windows = [layer._kwargs['dilate'] for layer in convolutions(dense)]
-    assert set(windows) == {(1, 1)}
+    np.testing.assert_array_equal(dense.stage_maps(x)[1].asnumpy(), strided.stage_maps(x)[1].asnumpy())
+    assert {layer._kwargs['dilate'] for layer in convolutions(dense)} == {(1, 1)}
 
 
 def convolutions(block):
@@ -64,8 +64,8 @@ def convolutions(block):
 def test_dilations_of_a_resnet():
     """Each first 3×3 convolution keeps the dilation of its input, the later ones have twice that."""
     dense = backbones.get('resnet18_v1b', output_stride=8)
-    found = [[layer._kwargs['dilate'][0] for layer in convolutions(getattr(dense, stage)) if layer._kwargs['kernel'] == (3, 3)]
-             for stage in dense.stage_names]
+    found = [[layer._kwargs['dilate'][0] for layer in convolutions(getattr(dense, stage_name))
+              if layer._kwargs['kernel'] == (3, 3)] for stage_name in dense.stage_names]
     assert found == [[1, 1, 1, 1], [1, 1, 1, 1], [1, 2, 2, 2], [2, 4, 4, 4]]
 
 
@@ -110,10 +110,11 @@ def test_a_pool_by_hand():
     assert dense.asnumpy().tolist() == [[[[3, 4, 4.5], [6, 7, 7.5], [7.5, 8.5, 9]]]]  # windows down to the right
 
 
-@pytest.mark.parametrize('name, stride', [('vgg11', 16), ('mobilenetv3_small', 32), ('cifar_wideresnet16_10', 4),
-                                          ('warn_wideresnet28_10', 4), ('densenet121', 32), ('cifar_resnext29_32x4d', 4)])
+@pytest.mark.parametrize('name, stride', [
+    ('vgg11', 16), ('mobilenetv3_small', 32), ('densenet121', 32), ('cifar_wideresnet16_10', 4),
+    ('warn_wideresnet28_10', 4), ('cifar_resnext29_32x4d', 4)])
 def test_other_families_keep_their_stride(name, stride):
-    with pytest.raises(ConfigError, match=rf"backbone.output_stride: '{name}' keeps its stride of {stride}; only .*ResNet"):
+    with pytest.raises(ConfigError, match=f"output_stride: '{name}' keeps its stride of {stride}; only ResNets"):
         backbones.get(name, output_stride=8)
 
 
@@ -122,7 +123,8 @@ def test_other_strides_are_refused():
         backbones.get('resnet18_v1', output_stride=4)
 
 
-@pytest.mark.parametrize('keys, dilation', [({}, None), ({'output_stride': 16}, 2), ({'output_stride': 16, 'dilate': False}, 1)])
+@pytest.mark.parametrize('keys, dilation', [
+    ({}, None), ({'output_stride': 16}, 2), ({'output_stride': 16, 'dilate': False}, 1)])
 def test_the_section_backbone_of_a_configuration(keys, dilation):
     cfg = config.from_tree({
         'data': {'name': 'image_folder', 'root': '.'},
