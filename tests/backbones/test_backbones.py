@@ -146,7 +146,8 @@ def test_hybridized_and_exported_equal_imperative(name, tmp_path):
     assert np.abs(expected).max() > 0
     backbone.hybridize(static_alloc=True, static_shape=True)
     hybrid = backbone(x).asnumpy()
-    np.testing.assert_allclose(hybrid, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
+    # The sums in deep pre-activation nets are far larger than what their closing BatchNorm leaves: rounding counts.
+    np.testing.assert_allclose(hybrid, expected, rtol=1e-3, atol=5e-4 * np.abs(expected).max())
     backbone.export(str(tmp_path / 'net'))
     imported = gluon.SymbolBlock.imports(str(tmp_path / 'net-symbol.json'), ['data'], str(tmp_path / 'net-0000.params'))
     np.testing.assert_array_equal(imported(x).asnumpy(), hybrid)
