@@ -94,13 +94,17 @@ def small(name, count=2):
 
 
 def unsettle(net):
-    """Give BatchNorm parameters and statistics that do something, as if the net had been trained."""
-    random = np.random.RandomState(1)
+    """Give BatchNorm parameters and statistics that do something, as if the net had been trained.
+
+    Small gammas, because sums of a hundred blocks that keep their inputs' size grow so large that squeeze-excitation
+    only opens or shuts, and rounding decides which.
+    """
+    random, ranges = np.random.RandomState(1), {
+        'running_mean': (-0.1, 0.1), 'running_var': (0.5, 1.5), 'gamma': (0.2, 0.6), 'beta': (-0.1, 0.1)}
     for name, parameter in net.collect_params().items():
-        if name.endswith(('running_mean', 'beta')) and parameter.grad_req != 'null' or name.endswith('running_mean'):
-            parameter.set_data(mx.nd.array(random.uniform(-0.1, 0.1, parameter.shape)))
-        elif name.endswith('running_var') or name.endswith('gamma') and parameter.grad_req != 'null':
-            parameter.set_data(mx.nd.array(random.uniform(0.5, 1.5, parameter.shape)))
+        kind = next((kind for kind in ranges if name.endswith(kind)), None)
+        if kind and (parameter.grad_req != 'null' or kind.startswith('running')):
+            parameter.set_data(mx.nd.array(random.uniform(*ranges[kind], parameter.shape)))
 
 
 def test_all_backbones_are_declared_here():
@@ -130,7 +134,7 @@ def test_stages(name):
 
 @pytest.mark.parametrize('name', [
     'resnet18_v1b', 'resnet50_v1d', 'vgg11', 'mobilenetv2_0.25', 'efficientnet_lite0', 'googlenet', 'squeezenet1.0',
-    'alexnet', 'cifar_resnet20_v2'])
+    'alexnet'])
 def test_any_image_size_works(name):
     backbone = backbones.get(name)
     for height, width in ((97, 75), (64, 131)):
@@ -146,8 +150,7 @@ def test_hybridized_and_exported_equal_imperative(name, tmp_path):
     assert np.abs(expected).max() > 0
     backbone.hybridize(static_alloc=True, static_shape=True)
     hybrid = backbone(x).asnumpy()
-    # The sums in deep pre-activation nets are far larger than what their closing BatchNorm leaves: rounding counts.
-    np.testing.assert_allclose(hybrid, expected, rtol=1e-3, atol=5e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(hybrid, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
     backbone.export(str(tmp_path / 'net'))
     imported = gluon.SymbolBlock.imports(str(tmp_path / 'net-symbol.json'), ['data'], str(tmp_path / 'net-0000.params'))
     np.testing.assert_array_equal(imported(x).asnumpy(), hybrid)
@@ -201,9 +204,10 @@ def save_as_before_1_3(net, path):
 
 
 @pytest.mark.parametrize('name, save', [
-    *((name, save_with_structure) for name in QUICK if name in ZOO),
+    *((name, save_with_structure) for name in QUICK if name in ZOO and name not in ('densenet121', 'vgg11_bn')),
     *((name, save_as_before_1_3) for name in ('resnet18_v2', 'vgg11_bn', 'cifar_resnet20_v1')),
-    *(pytest.param(name, save_with_structure, marks=pytest.mark.slow) for name in ZOO if name not in QUICK),
+    *(pytest.param(name, save_with_structure, marks=pytest.mark.slow) for name in ZOO
+      if name not in QUICK or name in ('densenet121', 'vgg11_bn')),
     *(pytest.param(name, save_as_before_1_3, marks=pytest.mark.slow) for name in ('resnet50_v1b', 'mobilenet0.25'))])
 def test_with_its_weights_it_is_the_zoo_net(name, save, tmp_path):
     net, x = zoo_net(name), small(name, count=1)

@@ -32,7 +32,7 @@ def pair(name, output_stride, tmp_path, **kwargs):
     return strided, backbones.get(name, str(tmp_path / 'x.params'), output_stride=output_stride, **kwargs)
 
 
-@pytest.mark.parametrize('output_stride', [8, 16])
+@pytest.mark.parametrize('output_stride', [8, pytest.param(16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize('name', names(QUICK, FAMILIES))
 def test_the_old_map_is_a_part_of_the_new_one(name, output_stride, tmp_path):
     strided, dense = pair(name, output_stride, tmp_path)
@@ -45,7 +45,7 @@ def test_the_old_map_is_a_part_of_the_new_one(name, output_stride, tmp_path):
     assert steps == {8: [1, 1, 2, 4], 16: [1, 1, 1, 2]}[output_stride]
 
 
-@pytest.mark.parametrize('name', ['resnet18_v1', 'resnet50_v1d', 'mobilenetv2_0.25', 'efficientnet_lite0'])
+@pytest.mark.parametrize('name', names(['mobilenetv2_0.25', 'efficientnet_lite0'], QUICK))
 def test_without_dilation_only_the_strides_go(name, tmp_path):
     strided, dense = pair(name, 8, tmp_path, dilate=False)
     assert dense.strides == (4, 8, 8, 8)

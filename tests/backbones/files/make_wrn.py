@@ -68,10 +68,11 @@ def main():
             x = bn_relu(x, 'bn0')
         for group in range(3):
             for index in range(4):
-                block = f'group_{group}.block_{index}.'
-                stride = 2 if group and not index else 1
-                out = functional.conv2d(bn_relu(x, block + 'bn0'), arrays[block + 'conv0.weight'], stride=stride, padding=1)
-                out = functional.conv2d(bn_relu(out, block + 'bn1'), arrays[block + 'conv1.weight'], padding=1)
+                block, stride = f'group_{group}.block_{index}.', 2 if group and not index else 1
+                out = bn_relu(x, block + 'bn0')
+                out = functional.conv2d(out, arrays[block + 'conv0.weight'], stride=stride, padding=1)
+                out = bn_relu(out, block + 'bn1')
+                out = functional.conv2d(out, arrays[block + 'conv1.weight'], padding=1)
                 reduce = arrays.get(block + 'conv_reduce.weight')
                 x = out + (x if reduce is None else functional.conv2d(x, reduce, stride=stride))
         x = bn_relu(x, 'bn_g2' if stem_bn else 'bn').mean((2, 3))
