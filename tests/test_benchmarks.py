@@ -95,7 +95,7 @@ def test_the_tool_prints_and_writes(monkeypatch, tmp_path, capsys, target, code,
 # --- the table of backbones ----------------------------------------------------------------------
 
 PAGE = Path(__file__).parents[1] / 'docs' / 'backbones.md'
-ROWS = PAGE.parent / 'results' / 'backbones.json'
+ROWS = PAGE.with_suffix('.json')
 SMALL = 'cifar_resnet20_v1'
 
 

@@ -57,8 +57,10 @@ def _zoo_net(name):
         from gluon_fgvc.backbones import wide_resnet
         return wide_resnet.imagenet_net(name)
     if name == 'cifar_wideresnet40_10':
-        return model_zoo.get_cifar_wide_resnet(40, 10)
-    net = model_zoo.get_model(name, **({'pretrained': False} if 'resnext101e' in name else {}))
+        return model_zoo.get_cifar_wide_resnet(40, 10, prefix='')
+    fixed = re.match(r'resnet\d+_v1[b-s]|resnest|mobilenetv3', name)  # those choose a prefix themselves
+    kwargs = {} if fixed else {'prefix': '', 'pretrained': False}
+    net = model_zoo.get_model(name, **kwargs)
     if name.startswith('resnest'):
         net.apply(_without_drop_block)
     return net

@@ -36,7 +36,7 @@ def add_options(parser):
     parser.add_argument('--rounds', type=cli.positive, default=5, metavar='N',
                         help='samples of each time, after one to warm up; default: %(default)s')
     parser.add_argument('--page', default='docs/backbones.md', metavar='FILE', help='default: %(default)s')
-    parser.add_argument('--rows', default='docs/results/backbones.json', metavar='FILE',
+    parser.add_argument('--rows', default='docs/backbones.json', metavar='FILE',
                         help='where everything is kept; default: %(default)s')
 
 
