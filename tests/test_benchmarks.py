@@ -1,10 +1,12 @@
 """The arithmetic of comparisons, and that each benchmark measures what it says; how fast anything is, is not tested."""
 import argparse
 import json
+from pathlib import Path
 
 import pytest
 
-from gluon_fgvc import benchmarks, cli
+from gluon_fgvc import backbones, benchmarks, cli
+from gluon_fgvc.benchmarks import backbones as table_of_backbones
 from gluon_fgvc.benchmarks import training_loop
 from gluon_fgvc.benchmarks.comparison import Comparison, spread
 from tools import benchmark
@@ -88,3 +90,77 @@ def test_the_tool_prints_and_writes(monkeypatch, tmp_path, capsys, target, code,
     tree = json.loads(file.read_text())
     assert tree['seconds'] == samples and tree['kept'] == (code == 0) and tree['target'] == target
     assert tree['summary'][1]['ratio']['median'] == 1.5 and {'cpu', 'omp_num_threads'} <= set(tree['machine'])
+
+
+# --- the table of backbones ----------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[1] / 'docs' / 'backbones.md'
+ROWS = PAGE.with_suffix('.json')
+SMALL = 'cifar_resnet20_v1'
+
+
+@pytest.fixture
+def write_table(tmp_path):
+    """Run the tool on a page of this test's own."""
+    (tmp_path / 'page.md').write_text(f'before\n{table_of_backbones.BEGIN}\nold\n{table_of_backbones.END}\nafter\n')
+
+    def write_table(*words, code=0):
+        assert cli.run(benchmark.main, ['backbones', '--page', str(tmp_path / 'page.md'), '--rows',
+                                        str(tmp_path / 'rows.json'), '--batch', '2', '--rounds', '1', *words]) == code
+        return (tmp_path / 'page.md').read_text(), tmp_path / 'rows.json'
+
+    return write_table
+
+
+def test_a_page_gets_its_table(write_table, capsys):
+    page, rows = write_table('--only-table', SMALL, 'mobilenet0.25')
+    row = f'| {SMALL} | yes | 16 32 64 | 1 2 4 | 32 | 0.27 | 0.041 | – | – |'
+    assert row in page and '| mobilenet0.25 |' in page and 'old' not in page
+    assert page.startswith('before\n') and page.endswith('\nafter\n') and row in capsys.readouterr().out
+    assert set(json.loads(rows.read_text())) == {SMALL, 'mobilenet0.25'}
+
+
+def test_times_are_measured_once(write_table, monkeypatch):
+    write_table('--only-table', 'mobilenet0.25')
+    page, rows = write_table(SMALL)
+    first = json.loads(rows.read_text())[SMALL]
+    assert first['forward'] > first['backward'] > 0 and first['machine'] in page and '| mobilenet0.25 |' in page
+    assert write_table(SMALL)[0] == page and write_table('--only-table', SMALL)[0] == page
+    monkeypatch.setattr(table_of_backbones, 'times', lambda name, batch, rounds: {'forward': 1234.5})
+    assert '| 1.23e+03 |' in write_table('--again', SMALL)[0]
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(write_table, monkeypatch):
+    def times(name, batch, rounds):
+        if name == 'resnet18_v1':
+            raise KeyboardInterrupt
+        return {'forward': 1.0, 'backward': 0.5, 'batch': batch, 'machine': 'here'}
+
+    monkeypatch.setattr(table_of_backbones, 'times', times)
+    page, rows = write_table(SMALL, 'resnet18_v1', code=130)
+    assert 'old' in page and json.loads(rows.read_text())[SMALL]['forward'] == 1.0
+
+
+@pytest.mark.parametrize('text, says', [(None, 'no page'), ('no table here', 'has no place for the table')])
+def test_pages_without_a_place_are_left_alone(text, says, tmp_path, capsys):
+    path = tmp_path / 'page.md'
+    if text:
+        path.write_text(text)
+    assert cli.run(benchmark.main, ['backbones', '--only-table', SMALL, '--page', str(path),
+                                    '--rows', str(tmp_path / 'rows.json')]) == 2
+    assert says in capsys.readouterr().err and not (tmp_path / 'rows.json').exists()
+    assert not text or path.read_text() == text
+
+
+def test_the_documentation_has_all_backbones_and_its_own_rows():
+    rows = json.loads(ROWS.read_text())
+    assert sorted(rows) == backbones.available()
+    assert '\n'.join(table_of_backbones.table(rows)) in PAGE.read_text()
+
+
+@pytest.mark.parametrize('name', [name if name in (SMALL, 'efficientnet_lite0', 'resnet50_v1d') else pytest.param(
+    name, marks=pytest.mark.slow) for name in backbones.available()])
+def test_the_documentation_is_up_to_date(name):
+    row = json.loads(ROWS.read_text())[name]
+    described = json.loads(json.dumps(table_of_backbones.describe(name)))
+    assert {key: row[key] for key in described} == described

@@ -79,6 +79,8 @@ def test_an_integer_is_a_float_but_not_the_other_way_round(tmp_path):
     (('name: plain', 'name: plain, cut: al'), r"method.cut: 'al' is not a choice; did you mean 'all'\?"),
     (('name: plain', 'name: plane'), r"line 3: method.name: unknown name 'plane'"),
     (('backbone: {name: net, weights: none}\n', ''), r"section 'backbone' is missing"),
+    (('weights: none', 'output_stride: 4'), r"backbone.output_stride: '4' is not a choice.*8, 16"),
+    (('weights: none', 'dilate: 2'), r'backbone.dilate: 2 is not'),
     (('backbone:', 'backbones:'), r"unknown section 'backbones'; did you mean 'backbone'\?"),
     (('train:\n', 'train: [\n'), r'line \d+: not valid YAML'),
     (('lr: 1e-4', 'lr: !!python/object/apply:os.getcwd []'), r'not valid YAML'),

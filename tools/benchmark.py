@@ -1,4 +1,4 @@
-"""Measure ratios: contenders take turns in one run, and medians are given with their spread.
+"""Measure times and ratios; contenders take turns in one run, and medians are given with their spread.
 
 Nothing else should run on the machine. Exit code 3 says that a target was missed.
 """
@@ -35,10 +35,9 @@ def main(argv=None):
     print('\n'.join(result.table()))
     if args.json:
         write_atomically(args.json, json.dumps({
-            'benchmark': args.name, 'settings': result.settings, 'machine': machine, 'unit': result.unit,
+            'benchmark': args.name, 'settings': result.settings, 'machine': machine,
             'measured_at': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-            'target': result.target, 'kept': result.kept(), 'summary': result.summary(),
-            'seconds': result.seconds}, indent=1) + '\n')
+            **result.record()}, indent=1) + '\n')
     return cli.OK if result.kept() else cli.PROBLEMS
 
 

@@ -1,13 +1,13 @@
 """Pretrained networks without their classifiers, all seen through :class:`Backbone`."""
 import mxnet as mx
 
-from gluon_fgvc.backbones import efficientnet_lite, loading, zoo
+from gluon_fgvc.backbones import efficientnet_lite, loading, surgery, wide_resnet, zoo
 from gluon_fgvc.backbones.base import Backbone
 from gluon_fgvc.errors import ConfigError, did_you_mean
 
-__all__ = ['Backbone', 'available', 'get']
+__all__ = ['Backbone', 'available', 'build', 'get']
 
-_BUILDERS = {'efficientnet_lite0': efficientnet_lite.build, **{name: zoo.build for name in zoo.NAMES}}
+_BUILDERS = {name: module.build for module in (efficientnet_lite, wide_resnet, zoo) for name in module.NAMES}
 
 
 def available():
@@ -15,7 +15,12 @@ def available():
     return sorted(_BUILDERS)
 
 
-def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None):
+def build(name, head='gap', output_stride=None, dilate=True):
+    """Return the :class:`Backbone` ``name`` as :func:`get` does, but with the shapes of its parameters only."""
+    return _build(name, head, output_stride, dilate)[0]
+
+
+def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None, output_stride=None, dilate=True):
     """Return the :class:`Backbone` ``name`` on ``ctx``, with parameters.
 
     :param weights: 'none' draws them from MXNet's random stream (He's initialisation, but for layers that
@@ -25,14 +30,24 @@ def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None):
     :param head: how the last map becomes a vector, see :class:`Backbone`.
     :param ctx: context or list of contexts.
     :param root: folder that keeps fetched files instead of the user's cache.
-    :raises ConfigError: if there is no such backbone, or no such weights of it.
+    :param output_stride: None or the stride, 8 or 16, that the last map is to have instead of 32; the weights
+        stay what they are, see :mod:`gluon_fgvc.backbones.surgery`.
+    :param dilate: whether the convolutions behind a stride that is gone are spread as far as it used to.
+    :raises ConfigError: if there is no such backbone, no such weights of it, or if its stride cannot be changed.
     :raises WeightsError: if the weights cannot be had or do not fit; nothing is loaded in part.
     """
-    if name not in _BUILDERS:
-        raise ConfigError(f"backbone.name: unknown backbone '{name}'{did_you_mean(name, available())}")
+    backbone, namings = _build(name, head, output_stride, dilate)
     path = None if weights == 'none' else loading.locate(name, weights, root)
-    backbone, namings = _BUILDERS[name](name, head)
     backbone.initialize(mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2), ctx=ctx)
     if path:
         loading.load_into(backbone, namings, path)
     return backbone
+
+
+def _build(name, head, output_stride, dilate):
+    if name not in _BUILDERS:
+        raise ConfigError(f"backbone.name: unknown backbone '{name}'{did_you_mean(name, available())}")
+    backbone, namings = _BUILDERS[name](name, head)
+    if output_stride is not None:
+        surgery.set_output_stride(backbone, output_stride, dilate)
+    return backbone, namings

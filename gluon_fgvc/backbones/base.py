@@ -10,6 +10,7 @@ from gluon_fgvc.errors import ConfigError, did_you_mean
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 HEADS = ('gap',)
+_SIDES = 256, 320  # two images whose sides differ by a multiple of every stride
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class Backbone(gluon.HybridBlock):
     """``stem``, ``stage1`` … ``stageN`` and ``pool``: images in, the last feature map out.
 
     A stage ends just before the resolution halves; the last one holds whatever BatchNorm and ReLU close the
-    net, so the last map is never negative. Any image size will do: the pools of fixed window before a zoo
-    net's classifier give way to ``pool``.
+    net, so the last map is never negative where ``rectified`` says so. Earlier maps may be negative: those of
+    pre-activation nets are sums, those of linear bottlenecks linear. Any image size will do: the pools of fixed
+    window before a zoo net's classifier give way to ``pool``.
 
     :param name: the attribute ``name`` and prefix of all parameters; it does not depend on other nets, so
         neither do the names in an exported graph.
@@ -36,17 +38,20 @@ class Backbone(gluon.HybridBlock):
     :param stages: list of lists of layers.
     :param mean, std: 3-tuples, RGB on [0, 1]: how the images of its pretrained weights were normalised.
     :param head: how ``pool`` turns a map (N,C,h,w) into a vector (N,pool_units); 'gap' averages it.
+    :param rectified: whether the last map is never negative. It is not so after hard-swish, which goes down to
+        -3/8.
 
-    Attributes: ``stage_names``; ``channels`` and ``strides`` (against the image) of each stage's map;
+    Attributes: ``rectified``; ``stage_names``; ``channels`` and ``strides`` (against the image) of each stage's map;
     ``pool_units``; ``source_classifier``, which is None or (weight (K0,C), bias (K0,), class names or
     None), what was on top of the pooled vector when the weights were trained.
 
-    Inputs: images (N,3,H,W), normalised. Outputs: map (N,channels[-1],h,w), H/strides[-1] high.
+    Inputs: images (N,3,H,W), normalised. Outputs: map (N,channels[-1],h,w), about H/strides[-1] high: convolutions
+    and pools round as they were trained, and those of AlexNet, Inception and SqueezeNet cut a few pixels off.
 
     :raises ConfigError: if the head is unknown.
     """
 
-    def __init__(self, name, stem, stages, mean=IMAGENET_MEAN, std=IMAGENET_STD, head='gap'):
+    def __init__(self, name, stem, stages, mean=IMAGENET_MEAN, std=IMAGENET_STD, head='gap', rectified=True):
         super().__init__(prefix=f'{name}_')
         if head not in HEADS:
             raise ConfigError(f"backbone.head: unknown head '{head}'{did_you_mean(head, HEADS)}")
@@ -56,18 +61,19 @@ class Backbone(gluon.HybridBlock):
             setattr(self, stage_name, _sequential(layers))
         self.pool = _sequential([nn.GlobalAvgPool2D(), nn.Flatten()])
         self.mean, self.std = tuple(mean), tuple(std)
+        self.rectified = rectified
         self.source_classifier = None
-        self.channels, self.strides = self._infer_shapes()
+        self.infer_shapes()
         self.pool_units = self.channels[-1]
 
-    def _infer_shapes(self, side=256):
-        """Give all parameters their shapes, which files are held against; return (channels, strides) of the stages."""
+    def infer_shapes(self):
+        """Give all parameters their shapes, which files are held against, and set ``channels`` and ``strides``."""
         maps = sym.Group(self.stage_maps(sym.var('images')))
-        inputs, outputs, states = maps.infer_shape(images=(1, 3, side, side))
+        inputs, outputs, states = maps.infer_shape(images=(1, 3, _SIDES[0], _SIDES[0]))
         shapes = dict(zip(maps.list_arguments() + maps.list_auxiliary_states(), inputs + states))
         for parameter in self.collect_params().values():
             parameter.shape = shapes[parameter.name]
-        return tuple(shape[1] for shape in outputs), tuple(side // shape[2] for shape in outputs)
+        self.channels, self.strides = tuple(shape[1] for shape in outputs), strides_of(maps)
 
     def stage_maps(self, images):
         """Return the tuple of maps (N,C,h,w), one after each stage; ``images`` is an NDArray or a Symbol."""
@@ -84,6 +90,15 @@ class Backbone(gluon.HybridBlock):
         """The structural names, as in ``save_parameters`` of this block or of a method's net."""
         return Naming('the backbone', self._collect_params_with_prefix(), ('classifier.weight', 'classifier.bias'),
                       imagenet=False)
+
+
+def strides_of(maps):
+    """Return how many pixels lie between neighbours of each map, for a Symbol whose outputs are maps of ``images``.
+
+    That is how much the image grows where the map grows by one, exactly, whatever the layers cut off at the border.
+    """
+    smaller, larger = ([shape[2] for shape in maps.infer_shape(images=(1, 3, side, side))[1]] for side in _SIDES)
+    return tuple((_SIDES[1] - _SIDES[0]) // (high - low) for low, high in zip(smaller, larger))
 
 
 def _sequential(layers):

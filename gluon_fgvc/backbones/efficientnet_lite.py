@@ -1,8 +1,11 @@
-"""EfficientNet-Lite0: EfficientNet-B0 without squeeze-excitation, with ReLU6 for swish.
+"""EfficientNet-Lite0 to 2: EfficientNets without squeeze-excitation, with ReLU6 for swish.
 
 Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019;
-the Lite variant is TensorFlow's TPU repository's.
+the Lite variants are TensorFlow's TPU repository's. There the stem, the last convolution and the number of
+blocks in the first and last row of the table are not scaled; Lite1 is made for 240 px, Lite2 for 260 px.
 """
+import math
+
 from mxnet import gluon
 from mxnet.gluon import nn
 
@@ -14,6 +17,8 @@ _STAGES = [[(2, 3, 2, 6, 24)],
            [(2, 5, 2, 6, 40)],
            [(3, 3, 2, 6, 80), (3, 5, 1, 6, 112)],
            [(4, 5, 2, 6, 192), (1, 3, 1, 6, 320)]]
+_WIDTH_DEPTH = {'efficientnet_lite0': (1.0, 1.0), 'efficientnet_lite1': (1.0, 1.1), 'efficientnet_lite2': (1.1, 1.2)}
+NAMES = tuple(_WIDTH_DEPTH)
 _MEAN, _STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 
@@ -26,7 +31,7 @@ def _relu6(F, x):
     return F.clip(F.Activation(x, act_type='relu'), 0, 6)
 
 
-class _Convolution(gluon.HybridBlock):
+class Convolution(gluon.HybridBlock):
     """Convolution, BatchNorm and, unless ``linear``, ReLU6, with TensorFlow's 'same' padding.
 
     'same' pads an even side at stride 2 by kernel - 2, one pixel more after than before. So does this
@@ -40,15 +45,15 @@ class _Convolution(gluon.HybridBlock):
         super().__init__()
         self._linear = linear
         before = (kernel - 2) // 2
-        self._pad = (0, 0, 0, 0, before, before + 1, before, before + 1) if stride == 2 else None
+        self.pad = (before, before + 1) if stride == 2 else None  # pixels before and after; surgery changes them
         with self.name_scope():
-            self.conv = nn.Conv2D(channels, kernel, stride, padding=0 if self._pad else kernel // 2, groups=groups,
+            self.conv = nn.Conv2D(channels, kernel, stride, padding=0 if self.pad else kernel // 2, groups=groups,
                                   use_bias=False, in_channels=in_channels)
             self.bn = nn.BatchNorm(momentum=0.99, epsilon=1e-3, in_channels=channels)
 
     def hybrid_forward(self, F, x):
-        if self._pad:
-            x = F.pad(x, mode='constant', pad_width=self._pad)
+        if self.pad:
+            x = F.pad(x, mode='constant', pad_width=(0, 0, 0, 0, *self.pad, *self.pad))
         x = self.bn(self.conv(x))
         return x if self._linear else _relu6(F, x)
 
@@ -61,9 +66,9 @@ class _Block(gluon.HybridBlock):
         middle = in_channels * expansion
         self._residual = stride == 1 and channels == in_channels
         with self.name_scope():
-            self.expand = _Convolution(middle, in_channels) if expansion > 1 else None
-            self.depthwise = _Convolution(middle, middle, kernel, stride, groups=middle)
-            self.project = _Convolution(channels, middle, linear=True)
+            self.expand = Convolution(middle, in_channels) if expansion > 1 else None
+            self.depthwise = Convolution(middle, middle, kernel, stride, groups=middle)
+            self.project = Convolution(channels, middle, linear=True)
 
     def hybrid_forward(self, F, x):
         out = self.expand(x) if self.expand else x
@@ -71,23 +76,33 @@ class _Block(gluon.HybridBlock):
         return x + out if self._residual else out
 
 
-def _blocks(specification, in_channels):
+def _blocks(specification, in_channels, width, depth):
     blocks = []
     for repeat, kernel, stride, expansion, channels in specification:
-        for index in range(repeat):
+        channels = _scaled(channels, width)
+        for index in range(math.ceil(repeat * depth) if repeat > 1 else 1):  # single blocks are the first and last row
             blocks.append(_Block(channels, in_channels, kernel, stride if index == 0 else 1, expansion))
             in_channels = channels
     return blocks
 
 
+def _scaled(channels, width):
+    """The multiple of 8 nearest to ``width * channels`` that is no more than a tenth below it."""
+    nearest = int(channels * width + 4) // 8 * 8
+    return nearest if nearest >= 0.9 * channels * width else nearest + 8
+
+
 def build(name, head):
-    """Return (backbone, namings of weight files); the channels are 24, 40, 112 and 1280."""
+    """Return (backbone, namings of weight files); Lite0's channels are 24, 40, 112 and 1280."""
+    width, depth = _WIDTH_DEPTH[name]
     scope = gluon.HybridBlock(prefix=f'{name}_')  # gives the layers prefixes that do not depend on other nets
     with scope.name_scope():
-        stem = [_Convolution(32, 3, kernel=3, stride=2), *_blocks(_STEM, 32)]
-        stages = [_blocks(specification, in_channels)
-                  for specification, in_channels in zip(_STAGES, (16, 24, 40, 112))]
-        last = _Convolution(1280, 320)
+        stem = [Convolution(32, 3, kernel=3, stride=2), *_blocks(_STEM, 32, width, depth)]
+        stages, last_row = [], _STEM[-1]
+        for specification in _STAGES:
+            stages.append(_blocks(specification, _scaled(last_row[-1], width), width, depth))
+            last_row = specification[-1]
+        last = Convolution(1280, _scaled(last_row[-1], width))
     blocks = [*stem[1:], *(block for stage in stages for block in stage)]
     stages[-1].append(last)
     backbone = Backbone(name, stem, stages, _MEAN, _STD, head)

@@ -25,8 +25,6 @@ def locate(name, source, root=None):
     :raises WeightsError: if they cannot be had.
     """
     if source == 'zoo':
-        if name not in zoo.NAMES:
-            raise ConfigError(f"backbone.weights: 'zoo' has no weights of '{name}'; use '{_PACKAGE}'")
         return _zoo_file(name, root)
     if source.startswith('package:'):
         if source != _PACKAGE:
@@ -41,6 +39,9 @@ def locate(name, source, root=None):
 
 
 def _zoo_file(name, root):
+    if zoo.store(name) is None:
+        other = f"'{_PACKAGE}'" if name == _PACKAGED else "the path of a file or 'none'"
+        raise ConfigError(f"backbone.weights: 'zoo' has no weights of '{name}'; use {other}")
     stem, sha1, url = zoo.store(name)
     mxnet_home = os.environ.get('MXNET_HOME') or os.path.join(os.path.expanduser('~'), '.mxnet')
     theirs = os.path.join(mxnet_home, 'models', f'{stem}.params')

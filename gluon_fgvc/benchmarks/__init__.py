@@ -1,8 +1,9 @@
-"""Measurements that compare, found by file name; ``tools/benchmark.py`` runs them.
+"""Measurements, found by file name; ``tools/benchmark.py`` runs them.
 
 A benchmark is a file with a docstring and two functions: ``add_options(parser)`` declares its options, and
-``measure(options)`` returns a :class:`~gluon_fgvc.benchmarks.comparison.Comparison`. It times the contenders
-in turn (A B A B …), because machines drift, and only ratios within one run mean something.
+``measure(options)`` returns a :class:`~gluon_fgvc.benchmarks.comparison.Comparison`, or what has its ``settings``,
+``table``, ``kept`` and ``record``. One that compares times the contenders in turn (A B A B …), because machines
+drift, and only ratios within one run mean something.
 """
 import importlib
 import pkgutil

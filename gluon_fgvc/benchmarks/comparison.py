@@ -43,6 +43,11 @@ class Comparison:
             lines.append(f"target: a ratio of at most {self.target:.3g}, {'kept' if self.kept() else 'missed'}")
         return lines
 
+    def record(self):
+        """Return all samples and what they say, for a JSON file."""
+        return {'unit': self.unit, 'target': self.target, 'kept': self.kept(), 'summary': self.summary(),
+                'seconds': self.seconds}
+
 
 def spread(samples):
     """Return median, quartiles, least and largest of ``samples`` and how many they are."""

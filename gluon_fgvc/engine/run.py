@@ -56,7 +56,8 @@ def build_method(cfg, num_classes, contexts):
     """
     mx.random.seed(cfg.run.seed)
     np.random.seed(cfg.run.seed)  # some MXNet initialisers draw from numpy's global stream
-    backbone = backbones.get(cfg.backbone.name, weights=cfg.backbone.weights, head=cfg.backbone.head, ctx=contexts)
+    backbone = backbones.get(cfg.backbone.name, weights=cfg.backbone.weights, head=cfg.backbone.head, ctx=contexts,
+                             output_stride=cfg.backbone.output_stride, dilate=cfg.backbone.dilate)
     method = methods.create(cfg.method.name, backbone, num_classes, cfg.method.options)
     normalize = Normalize(cfg.data.mean or backbone.mean, cfg.data.std or backbone.std)
     normalize.collect_params().reset_ctx(contexts)
