@@ -11,7 +11,6 @@ import pytest
 from gluoncv.model_zoo import model_store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mxnet.gluon.model_zoo import model_store as gluon_store
 
 from gluon_fgvc import backbones
 from gluon_fgvc.backbones import loading, zoo
@@ -229,8 +228,7 @@ def test_a_mirror_of_the_zoo(elsewhere, monkeypatch, backbone, arrays):
     (elsewhere / 'mirror' / 'gluon' / 'models').mkdir(parents=True)
     with zipfile.ZipFile(elsewhere / 'mirror' / 'gluon' / 'models' / f'{NAME}-{sha1[:8]}.zip', 'w') as archive:
         archive.write(elsewhere / 'net-01234567.params', f'{NAME}-{sha1[:8]}.params')
-    for store in (model_store, gluon_store):
-        monkeypatch.setitem(store._model_sha1, NAME, sha1)
+    monkeypatch.setitem(model_store._model_sha1, NAME, sha1)
     monkeypatch.setenv('MXNET_GLUON_REPO', (elsewhere / 'mirror').as_uri())
     check_equal(backbones.get(NAME, weights='zoo'), arrays)
     assert (elsewhere / '.cache' / 'gluon_fgvc' / 'models' / f'{NAME}-{sha1[:8]}.params').exists()
