@@ -15,7 +15,7 @@ _LEAVES = {'gamma': 'weight', 'beta': 'bias'}  # of BatchNorm; all others agree
 _COUNTERS = r'.*\.num_batches_tracked'         # BatchNorm's count of training batches
 
 _DENSE_BLOCKS = {'121': (6, 12, 24, 16), '161': (6, 12, 36, 24), '169': (6, 12, 32, 32), '201': (6, 12, 48, 32)}
-_FAMILIES = {}  # regex of names of backbones → function (name, zoo net's parameters) → tuple of Naming
+_FAMILIES = {}  # regex of names of backbones → function (name, known namings) → tuple of Naming
 
 
 def namings(name, known):
@@ -47,16 +47,14 @@ def _layers(parameters):
     return layers
 
 
-def _named(layers):
-    """Return dict of name → parameter for ``layers``, pairs of a name and what :func:`_layers` gives for it."""
-    return {f'{layer}.{leaf}': parameter for layer, leaves in layers for leaf, parameter in leaves.items()}
-
-
 def _in_order(kind, names, layers, classifier, unused=(), **kwargs):
+    """Return the :class:`Naming` that gives ``names`` to ``layers``, what :func:`_layers` gives for each."""
     if len(names) != len(layers):
         raise ValueError(f'{len(names)} names of {kind} for {len(layers)} layers')
+    parameters = {f'{name}.{leaf}': parameter for name, leaves in zip(names, layers)
+                  for leaf, parameter in leaves.items()}
     top = (f'{classifier}.weight', f'{classifier}.bias') if classifier else ('', '')
-    return Naming(kind, _named(zip(names, layers)), top, unused='|'.join([_COUNTERS, *unused]), **kwargs)
+    return Naming(kind, parameters, top, unused='|'.join([_COUNTERS, *unused]), **kwargs)
 
 
 def _zoo_parameters(known):
@@ -68,7 +66,8 @@ def _zoo_parameters(known):
 @_family(r'resnet\d+_v1[bcds]|wide_resnet\d+_2')
 def _resnet(name, known):
     layers = _layers(_zoo_parameters(known))
-    return (_in_order('torchvision and timm', list(layers), list(layers.values()), 'fc'),)
+    kind = 'timm' if name[-1] in 'cds' else 'torchvision and timm'
+    return (_in_order(kind, list(layers), list(layers.values()), 'fc'),)
 
 
 @_family(r'vgg\d+(_bn)?')
