@@ -115,17 +115,13 @@ class Fit:
                 'not floating point, not finite or a negative variance': list(self.unusable)}
 
 
-def load_into(backbone, namings, path, partial=False):
+def load_into(backbone, namings, path):
     """Set all parameters of ``backbone`` from the file ``path``, and its ``source_classifier`` if there is one.
 
     :param namings: tuple of :class:`~gluon_fgvc.backbones.base.Naming`; the one that fits best is used.
-    :param partial: be content with some of the parameters and leave the others as they are; arrays that are
-        left over or of another shape are then not used.
-    :returns: :class:`Fit`.
-    :raises WeightsError: with counts and examples, if a parameter is missing, left over, of another shape or
-        unusable, or, if ``partial``, if none fits or one is unusable; the backbone is then as it was.
+    :raises WeightsError: as :func:`put`, or if the file cannot be read; the backbone is then as it was.
     """
-    return put(backbone, *read(backbone, namings, path), path, partial)
+    put(backbone, *read(backbone, namings, path), path)
 
 
 def read(backbone, namings, path):
@@ -164,7 +160,14 @@ def compare(arrays, naming, backbone):
 
 
 def put(backbone, arrays, fit, path, partial=False):
-    """Set the parameters of ``backbone`` that ``fit`` has matched, as :func:`load_into` describes."""
+    """Set the parameters of ``backbone`` that ``fit`` has matched from ``arrays``, and its ``source_classifier``.
+
+    :param path: where the arrays are from, for the message.
+    :param partial: be content with some of the parameters and leave the others as they are; arrays that are
+        left over or of another shape are then not used.
+    :raises WeightsError: with counts and examples, if a parameter is missing, left over, of another shape or
+        unusable, or, if ``partial``, if none fits or one is unusable; the backbone is then as it was.
+    """
     naming = fit.naming
     if not fit.whole and (not partial or fit.unusable or not fit.matched.keys() & naming.parameters.keys()):
         lists = '; '.join(f"{len(names)} {problem}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
@@ -176,7 +179,6 @@ def put(backbone, arrays, fit, path, partial=False):
         if name in arrays:
             parameter.set_data(nd.array(arrays[name], dtype=parameter.dtype))
     backbone.source_classifier = _source_classifier(naming, arrays)
-    return fit
 
 
 def _usable(name, array):

@@ -80,15 +80,23 @@ def _locked(part):
         stream = open(part, 'ab')
         fcntl.flock(stream, fcntl.LOCK_EX)
         # Who held the lock may have moved or removed the file while we waited.
-        if os.path.exists(part) and os.path.samestat(os.fstat(stream.fileno()), os.stat(part)):
+        if _is_open_as(stream, part):
             break
         stream.close()
-    try:
-        with stream:
+    with stream:
+        try:
             yield stream
-    finally:
-        if os.path.exists(part) and not os.path.getsize(part):
-            remove(part)
+        finally:
+            stream.flush()
+            if _is_open_as(stream, part) and not stream.seek(0, os.SEEK_END):
+                remove(part)
+
+
+def _is_open_as(stream, path):
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _fetch_and_check(url, path, digest, part, stream, timeout, member):
