@@ -29,6 +29,7 @@ setup(
         'opencv-python',
         'pillow',
         'pyyaml',
+        'safetensors',
         'tqdm',
     ],
     extras_require={

@@ -101,7 +101,7 @@ class BackboneConfig:
     """Which network carries the method, and where its weights come from."""
 
     name: str = option(doc='a name of gluon_fgvc.backbones.available()')
-    weights: str = option('zoo', "'zoo', 'none', 'package:efficientnet-lite0' or the path of a weight file")
+    weights: str = option('zoo', "'zoo', 'none', 'package:efficientnet-lite0', a file's path or URL#sha256=DIGITS")
     head: str = option('gap', 'how the last map becomes a vector', choices=('gap',))
     output_stride: Optional[int] = option(
         None, 'stride of the last map instead of its own (32); null changes nothing', choices=(None, 8, 16))

@@ -15,13 +15,14 @@ import time
 from pathlib import Path
 
 import mxnet as mx
+import numpy as np
 import pytest
 
-from gluon_fgvc import cli
+from gluon_fgvc import cli, weights
 from gluon_fgvc.engine import checkpoint
 from tests import small_run
 
-TOOLS = ('train', 'evaluate', 'predict', 'export', 'study', 'visualize', 'prepare_data')
+TOOLS = ('train', 'evaluate', 'predict', 'export', 'study', 'visualize', 'prepare_data', 'import_weights')
 
 
 def main_of(tool):
@@ -537,3 +538,19 @@ def test_a_study_of_real_trainings(here, call):
     assert 'finished before' in call('study', *words)[1]
     code, _, err = call('study', '--name', 'wrong', '--cfg', 'cfg.yaml', '--results', 'results', 'data.root=photos')
     assert code == 1 and "data.root 'photos' is not a folder" in err and '1 of 1 runs failed' in err
+
+
+# --- weights out -----------------------------------------------------------------------------
+
+def test_the_weights_of_a_run_go_to_torch(call, fails, trained):
+    assert call('import_weights', 'run', '--to', 'safetensors', '--out', 'best.safetensors')[0] == cli.OK
+    record = checkpoint.read('run', 'best')
+    net = mx.nd.load(str(trained / 'run' / record['files'].popitem()[0]))
+    arrays = weights.load('best.safetensors')
+    # the names of torchvision's mobilenet_v2
+    np.testing.assert_array_equal(arrays['features.0.0.weight'], net['body.stem.0.weight'].asnumpy())
+    np.testing.assert_array_equal(arrays['classifier.1.weight'], net['classifier.weight'].asnumpy())
+    np.testing.assert_array_equal(arrays['classifier.1.bias'], net['classifier.bias'].asnumpy())
+    fails(2, "run 'run' has mobilenetv2_0.25", 'import_weights', 'run', '--backbone', 'vgg11', '--out', 'x')
+    (trained / 'run' / 'best.json').unlink()
+    fails(1, "no 'best' checkpoint", 'import_weights', 'run', '--to', 'safetensors', '--out', 'x')

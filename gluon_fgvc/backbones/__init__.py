@@ -1,7 +1,9 @@
 """Pretrained networks without their classifiers, all seen through :class:`Backbone`."""
+from dataclasses import replace
+
 import mxnet as mx
 
-from gluon_fgvc.backbones import efficientnet_lite, loading, surgery, wide_resnet, zoo
+from gluon_fgvc.backbones import efficientnet_lite, loading, surgery, torch_names, wide_resnet, zoo
 from gluon_fgvc.backbones.base import Backbone
 from gluon_fgvc.errors import ConfigError, did_you_mean
 
@@ -17,7 +19,14 @@ def available():
 
 def build(name, head='gap', output_stride=None, dilate=True):
     """Return the :class:`Backbone` ``name`` as :func:`get` does, but with the shapes of its parameters only."""
-    return _build(name, head, output_stride, dilate)[0]
+    if name not in _BUILDERS:
+        raise ConfigError(f"backbone.name: unknown backbone '{name}'{did_you_mean(name, available())}")
+    backbone, namings = _BUILDERS[name](name, head)
+    if output_stride is not None:
+        surgery.set_output_stride(backbone, output_stride, dilate)
+    imported = replace(namings[0], kind='an imported file', classifier=loading.IMPORTED_CLASSIFIER, imagenet=True)
+    backbone.namings = (*namings, imported, *torch_names.namings(name, namings))
+    return backbone
 
 
 def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None, output_stride=None, dilate=True):
@@ -25,8 +34,9 @@ def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None, output_stride
 
     :param weights: 'none' draws them from MXNet's random stream (He's initialisation, but for layers that
         bring their own); 'zoo' fetches those of the model zoo; 'package:efficientnet-lite0' takes those of an
-        installed package; else the path of a ``.params`` or torch file in the naming of the zoo net, of the
-        backbone, or of a method's net.
+        installed package; else the path of a ``.params``, torch or safetensors file in the naming of the zoo
+        net, of torchvision or timm (:mod:`gluon_fgvc.backbones.torch_names`), of the backbone, or of a
+        method's net.
     :param head: how the last map becomes a vector, see :class:`Backbone`.
     :param ctx: context or list of contexts.
     :param root: folder that keeps fetched files instead of the user's cache.
@@ -36,18 +46,9 @@ def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None, output_stride
     :raises ConfigError: if there is no such backbone, no such weights of it, or if its stride cannot be changed.
     :raises WeightsError: if the weights cannot be had or do not fit; nothing is loaded in part.
     """
-    backbone, namings = _build(name, head, output_stride, dilate)
+    backbone = build(name, head, output_stride, dilate)
     path = None if weights == 'none' else loading.locate(name, weights, root)
     backbone.initialize(mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2), ctx=ctx)
     if path:
-        loading.load_into(backbone, namings, path)
+        loading.load_into(backbone, backbone.namings, path)
     return backbone
-
-
-def _build(name, head, output_stride, dilate):
-    if name not in _BUILDERS:
-        raise ConfigError(f"backbone.name: unknown backbone '{name}'{did_you_mean(name, available())}")
-    backbone, namings = _BUILDERS[name](name, head)
-    if output_stride is not None:
-        surgery.set_output_stride(backbone, output_stride, dilate)
-    return backbone, namings

@@ -1,6 +1,6 @@
 """A network without its classifier, seen as a stem, stages and a pool."""
 from dataclasses import dataclass
-from typing import Mapping, Tuple
+from typing import Callable, Mapping, Tuple
 
 from mxnet import gluon, sym
 from mxnet.gluon import nn
@@ -19,9 +19,11 @@ class Naming:
 
     kind: str                                  # for messages: whose names these are
     parameters: Mapping[str, gluon.Parameter]  # name in the file → parameter of the backbone
-    classifier: Tuple[str, str]                # names of weight and bias of the classifier on top
+    classifier: Tuple[str, str]                # names of weight and bias of the classifier on top, '' if none
     unused: str = r'(?!)'                      # regex of further names that such files carry
     imagenet: bool = True                      # 1000 classes are ImageNet's, in its order
+    decode: Callable[[dict], dict] = dict      # arrays of the file → arrays of the parameters, names unchanged
+    encode: Callable[[dict], dict] = dict      # the inverse
 
 
 class Backbone(gluon.HybridBlock):
@@ -43,7 +45,8 @@ class Backbone(gluon.HybridBlock):
 
     Attributes: ``rectified``; ``stage_names``; ``channels`` and ``strides`` (against the image) of each stage's map;
     ``pool_units``; ``source_classifier``, which is None or (weight (K0,C), bias (K0,), class names or
-    None), what was on top of the pooled vector when the weights were trained.
+    None), what was on top of the pooled vector when the weights were trained; ``namings``, the tuple of
+    :class:`Naming` of the files that fit, its own structural names first.
 
     Inputs: images (N,3,H,W), normalised. Outputs: map (N,channels[-1],h,w), about H/strides[-1] high: convolutions
     and pools round as they were trained, and those of AlexNet, Inception and SqueezeNet cut a few pixels off.
@@ -62,7 +65,7 @@ class Backbone(gluon.HybridBlock):
         self.pool = _sequential([nn.GlobalAvgPool2D(), nn.Flatten()])
         self.mean, self.std = tuple(mean), tuple(std)
         self.rectified = rectified
-        self.source_classifier = None
+        self.source_classifier, self.namings = None, (self.naming(),)
         self.infer_shapes()
         self.pool_units = self.channels[-1]
 

@@ -2,24 +2,31 @@
 import importlib.util
 import os
 import re
+from dataclasses import dataclass
 
 import numpy as np
 from mxnet import nd
 
 from gluon_fgvc import weights as weight_files
 from gluon_fgvc.backbones import zoo
+from gluon_fgvc.backbones.base import Naming
 from gluon_fgvc.errors import ConfigError, WeightsError, did_you_mean
 from gluon_fgvc.files import hash_of_file
-from gluon_fgvc.weights.fetch import cache_folder, fetch_zipped
+from gluon_fgvc.weights.fetch import cache_folder, fetch, fetch_zipped
 
 _PACKAGE = 'package:efficientnet-lite0'
 _PACKAGED = 'efficientnet_lite0'
+_OFFLINE = ("without a network set backbone.weights to the path of a file (tools/import_weights.py reads torch's), "
+            f"to '{_PACKAGE}' (with backbone.name {_PACKAGED}) or to 'none'")
+
+# In files that tools/import_weights.py wrote; 'classifier' is that of a method's net, whose classes are its own.
+IMPORTED_CLASSIFIER = ('source_classifier.weight', 'source_classifier.bias')
 
 
 def locate(name, source, root=None):
     """Return the path of the weights ``source`` of backbone ``name``, fetching them if need be.
 
-    :param source: 'zoo', 'package:efficientnet-lite0' or a path.
+    :param source: 'zoo', 'package:efficientnet-lite0', a path, or 'URL#sha256=DIGITS'.
     :param root: folder for fetched files; default :func:`gluon_fgvc.weights.fetch.cache_folder`.
     :raises ConfigError: if the backbone has no such weights.
     :raises WeightsError: if they cannot be had.
@@ -32,10 +39,26 @@ def locate(name, source, root=None):
         if name != _PACKAGED:
             raise ConfigError(f"backbone.weights: '{_PACKAGE}' is for backbone {_PACKAGED}, not '{name}'")
         return _packaged_file()
+    if re.match('(https?|file)://', source):
+        return _fetched_file(source, root)
     if not os.path.isfile(source):
-        raise WeightsError(f"backbone.weights: no file '{source}' (allowed: 'zoo', 'none', '{_PACKAGE}' "
-                           'or the path of a file)')
+        raise WeightsError(f"backbone.weights: no file '{source}' (allowed: 'zoo', 'none', '{_PACKAGE}', "
+                           "'URL#sha256=DIGITS' or the path of a file)")
     return source
+
+
+def _fetched_file(source, root):
+    url, _, fragment = source.partition('#')
+    sha256 = re.fullmatch('sha256=([0-9a-fA-F]{64})', fragment)
+    if not sha256:
+        raise ConfigError(f"backbone.weights: '{source}' does not end with '#sha256=' and 64 hexadecimal digits, "
+                          'so that it could be checked (sha256sum FILE prints them)')
+    file_name = re.sub(r'[^\w.-]', '_', url.rpartition('/')[2])
+    path = os.path.join(root or cache_folder(), f'{sha256[1][:8].lower()}-{file_name}')
+    try:
+        return fetch(url, path, sha256[1])
+    except WeightsError as error:
+        raise WeightsError(f'{error}; {_OFFLINE}') from None
 
 
 def _zoo_file(name, root):
@@ -50,8 +73,7 @@ def _zoo_file(name, root):
     try:
         return fetch_zipped(url, f'{stem}.params', sha1, root or cache_folder())
     except WeightsError as error:
-        raise WeightsError(f"{error}; without a network set backbone.weights to the path of a file, to "
-                           f"'{_PACKAGE}' (with backbone.name {_PACKAGED}) or to 'none'") from None
+        raise WeightsError(f'{error}; set MXNET_GLUON_REPO to a mirror; {_OFFLINE}') from None
 
 
 def _packaged_file():
@@ -62,45 +84,101 @@ def _packaged_file():
     return os.path.join(os.path.dirname(package.origin), 'models', 'efficientnet-lite0-57934424.pth')
 
 
+@dataclass(frozen=True)
+class Fit:
+    """How the arrays of a file compare with what one :class:`~gluon_fgvc.backbones.base.Naming` asks for.
+
+    ``matched``, ``missing``, ``unexpected`` and ``unused`` (by design) are dicts of name → shape, ``misshapen`` of
+    name → (shape in the file, shape asked for); ``unusable`` is a tuple of the names of arrays that match, but are
+    not floating point, not finite or negative variances.
+    """
+
+    naming: Naming
+    matched: dict
+    missing: dict
+    misshapen: dict
+    unexpected: dict
+    unused: dict
+    unusable: tuple
+
+    @property
+    def whole(self):
+        """Whether all is there, and nothing that is not known."""
+        return not (self.missing or self.misshapen or self.unexpected or self.unusable)
+
+    def problems(self):
+        """Return dict of kind of problem → list of names with shapes, e.g. {'missing': ['conv.weight (8, 3)'], …}."""
+        return {'missing': [f'{name} {shape}' for name, shape in self.missing.items()],
+                'unexpected': [f'{name} {shape}' for name, shape in self.unexpected.items()],
+                'of another shape': [f'{name} {found} for {wanted}' for name, (found, wanted)
+                                     in self.misshapen.items()],
+                'not floating point, not finite or a negative variance': list(self.unusable)}
+
+
 def load_into(backbone, namings, path):
     """Set all parameters of ``backbone`` from the file ``path``, and its ``source_classifier`` if there is one.
 
     :param namings: tuple of :class:`~gluon_fgvc.backbones.base.Naming`; the one that fits best is used.
-    :raises WeightsError: with counts and examples, if a parameter is missing, left over, of another shape or
-        unusable; the backbone is then as it was.
+    :raises WeightsError: as :func:`put`, or if the file cannot be read; the backbone is then as it was.
     """
+    put(backbone, *read(backbone, namings, path), path)
+
+
+def read(backbone, namings, path):
+    """Return the arrays of the file ``path`` and how they fit the best of ``namings``, without loading them."""
     arrays = weight_files.load(path)
     if any(name.startswith('body.') for name in arrays):  # saved from a method's net
         arrays = {name[5:] if name.startswith('body.') else name: array for name, array in arrays.items()}
-    naming = max(namings, key=lambda naming: len(arrays.keys() & naming.parameters.keys()))
-    top = {name: arrays[name] for name in naming.classifier if name in arrays}
-    _check(arrays, naming, top, backbone, path)
-    for name, parameter in naming.parameters.items():
-        parameter.set_data(nd.array(arrays[name], dtype=parameter.dtype))
-    backbone.source_classifier = _source_classifier(naming, top)
+    return arrays, compare(arrays, max(namings, key=lambda naming: _explained(naming, arrays.keys())), backbone)
 
 
-def _check(arrays, naming, top, backbone, path):
-    """Raise WeightsError unless ``arrays`` hold each parameter of ``naming``, and nothing unknown."""
+def _explained(naming, names):
+    """Return how many of ``names`` are those of parameters, and how many others ``naming`` expects."""
+    wanted = names & {*naming.parameters, *naming.classifier}
+    return len(wanted), sum(bool(re.fullmatch(naming.unused, name)) for name in names - wanted)
+
+
+def compare(arrays, naming, backbone):
+    """Return the :class:`Fit` of ``arrays`` with each parameter of ``naming`` and the classifier, if it is there."""
     wanted = {name: parameter.shape for name, parameter in naming.parameters.items()}
-    for name, array in top.items():  # any number of classes, but one and the same
-        classes = top[naming.classifier[0]].shape[0] if naming.classifier[0] in top else 0
-        wanted[name] = (classes, backbone.pool_units, *array.shape[2:]) if array.ndim > 1 else (classes,)
-    present = [name for name in wanted if name in arrays]
-    misshapen = [name for name in present if arrays[name].shape != wanted[name]]
-    unusable = [name for name in present if name not in misshapen and not _usable(name, arrays[name])]
-    problems = {
-        'missing': [f'{name} {shape}' for name, shape in wanted.items() if name not in arrays],
-        'unexpected': [f'{name} {array.shape}' for name, array in arrays.items()
-                       if name not in wanted and not re.fullmatch(naming.unused, name)],
-        'of another shape': [f'{name} {arrays[name].shape} for {wanted[name]}' for name in misshapen],
-        'not floating point, not finite or a negative variance': unusable}
-    if any(problems.values()):
-        matched = len(present) - len(misshapen) - len(unusable)
+    weight, bias = naming.classifier
+    classes = arrays[weight].shape[:1] if weight in arrays else (0,)  # any number, but one and the same
+    if weight in arrays:  # a convolution's too
+        wanted[weight] = (*classes, backbone.pool_units, *(1,) * (arrays[weight].ndim - 2))
+    if bias in arrays:
+        wanted[bias] = classes
+    shapes = {name: array.shape for name, array in arrays.items()}
+    matched = {name: shape for name, shape in wanted.items() if shapes.get(name) == shape}
+    left = {name: shape for name, shape in shapes.items() if name not in wanted}
+    unused = {name: shape for name, shape in left.items() if re.fullmatch(naming.unused, name)}
+    return Fit(naming, matched,
+               missing={name: shape for name, shape in wanted.items() if name not in shapes},
+               misshapen={name: (shapes[name], shape) for name, shape in wanted.items()
+                          if name in shapes and name not in matched},
+               unexpected={name: shape for name, shape in left.items() if name not in unused}, unused=unused,
+               unusable=tuple(name for name in matched if not _usable(name, arrays[name])))
+
+
+def put(backbone, arrays, fit, path, partial=False):
+    """Set the parameters of ``backbone`` that ``fit`` has matched from ``arrays``, and its ``source_classifier``.
+
+    :param path: where the arrays are from, for the message.
+    :param partial: be content with some of the parameters and leave the others as they are; arrays that are
+        left over or of another shape are then not used.
+    :raises WeightsError: with counts and examples, if a parameter is missing, left over, of another shape or
+        unusable, or, if ``partial``, if none fits or one is unusable; the backbone is then as it was.
+    """
+    naming = fit.naming
+    if not fit.whole and (not partial or fit.unusable or not fit.matched.keys() & naming.parameters.keys()):
         lists = '; '.join(f"{len(names)} {problem}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
-                          for problem, names in problems.items() if names)
+                          for problem, names in fit.problems().items() if names)
         raise WeightsError(f"'{path}' does not fit backbone {backbone.name}, compared with the names of "
-                           f'{naming.kind}: {matched} parameters matched; {lists}')
+                           f'{naming.kind}: {len(fit.matched) - len(fit.unusable)} parameters matched; {lists}')
+    arrays = naming.decode({name: arrays[name] for name in fit.matched})
+    for name, parameter in naming.parameters.items():
+        if name in arrays:
+            parameter.set_data(nd.array(arrays[name], dtype=parameter.dtype))
+    backbone.source_classifier = _source_classifier(naming, arrays)
 
 
 def _usable(name, array):

@@ -1,13 +1,24 @@
-"""Fetch a weight file from a model zoo: once, whole, and only if its sha1 is right."""
+"""Fetch a weight file: once, whole, and only if its sum is right. What was cut off goes on where it ended."""
+import fcntl
 import http.client
 import os
-import shutil
+import socket
 import tempfile
+import urllib.error
 import urllib.request
 import zipfile
+import zlib
+from contextlib import contextmanager
+
+from tqdm import tqdm
 
 from gluon_fgvc.errors import WeightsError
-from gluon_fgvc.files import hash_of_file
+from gluon_fgvc.files import hash_of_file, remove
+
+TIMEOUT = 10      # seconds without an answer before giving up
+_ATTEMPTS = 5     # as long as each of them brings something
+_BLOCK = 1 << 18
+_INFLATION = 4    # weights hardly compress; a zip that grows more than this is none of weights
 
 
 def cache_folder():
@@ -16,28 +27,162 @@ def cache_folder():
     return os.path.join(os.path.expanduser(home), 'models')
 
 
-def fetch_zipped(url, file_name, sha1, folder, timeout=20):
+def fetch(url, path, digest, timeout=TIMEOUT):
+    """Return ``path``, fetched from ``url`` if it is not there.
+
+    A transfer that breaks off leaves ``path.part``, which the next call continues if the server can. Only one
+    process at a time fetches to ``path``; others wait for it.
+
+    :param digest: sha256 (64 hexadecimal digits) or sha1 (40); a file at ``path`` with another sum is fetched again.
+    :param timeout: seconds without an answer before giving up.
+    :raises WeightsError: if the file cannot be fetched or has another sum.
+    """
+    return _fetched(url, path, digest, f'{path}.part', timeout)
+
+
+def fetch_zipped(url, file_name, digest, folder, timeout=TIMEOUT):
     """Return the path of ``file_name`` in ``folder``, taken out of the zip at ``url`` if it is not there.
 
-    :param sha1: of the unpacked file; one in ``folder`` with another sum is fetched again.
-    :param timeout: seconds without an answer before giving up.
+    Like :func:`fetch`, with the sum of the unpacked file.
+
     :raises WeightsError: if the zip cannot be fetched, is damaged, or holds another file.
     """
-    path = os.path.join(folder, file_name)
-    if os.path.isfile(path) and hash_of_file(path, 'sha1') == sha1:
+    return _fetched(url, os.path.join(folder, file_name), digest, os.path.join(folder, f'{file_name}.zip.part'),
+                    timeout, file_name)
+
+
+def _fetched(url, path, digest, part, timeout, member=None):
+    if _is_right(path, digest):
         return path
     try:
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:  # same file system, so the move is atomic
-            packed, unpacked = os.path.join(scratch, 'zip'), os.path.join(scratch, 'file')
-            with urllib.request.urlopen(url, timeout=timeout) as answer, open(packed, 'wb') as stream:
-                shutil.copyfileobj(answer, stream)
-            with zipfile.ZipFile(packed) as archive, archive.open(file_name) as member, open(unpacked, 'wb') as stream:
-                shutil.copyfileobj(member, stream)
-            if hash_of_file(unpacked, 'sha1') != sha1:
-                raise WeightsError(f"'{url}' holds another {file_name} than expected: its sha1 is not {sha1}")
-            os.replace(unpacked, path)
-    except (OSError, http.client.HTTPException, zipfile.BadZipFile, KeyError) as error:
+        os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+        with _locked(part) as stream:
+            if not _is_right(path, digest):  # another process may have fetched it meanwhile
+                _fetch_and_check(url, path, digest, part, stream, timeout, member)
+    except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, 'reason', None) or error
         raise WeightsError(f"cannot fetch '{url}': {reason}".replace('\n', ' ')) from None
     return path
+
+
+def _is_right(path, digest):
+    return os.path.isfile(path) and hash_of_file(path, _algorithm(digest)) == digest.lower()
+
+
+def _algorithm(digest):
+    return {40: 'sha1', 64: 'sha256'}[len(digest)]
+
+
+@contextmanager
+def _locked(part):
+    """Open ``part`` to append, for one process at a time; an empty one is not left behind."""
+    while True:
+        stream = open(part, 'ab')
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        # Who held the lock may have moved or removed the file while we waited.
+        if _is_open_as(stream, part):
+            break
+        stream.close()
+    with stream:
+        try:
+            yield stream
+        finally:
+            stream.flush()
+            if _is_open_as(stream, part) and not stream.seek(0, os.SEEK_END):
+                remove(part)
+
+
+def _is_open_as(stream, path):
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _fetch_and_check(url, path, digest, part, stream, timeout, member):
+    """Fetch ``url`` to ``part`` and make ``path`` of it."""
+    resumed = stream.tell() > 0
+    _download(url, stream, timeout)
+    problem = _take(path, digest, part, member)
+    if problem and resumed:  # the file at the server may be another one than then
+        _empty(stream)
+        _download(url, stream, timeout)
+        problem = _take(path, digest, part, member)
+    if problem:
+        _empty(stream)
+        raise WeightsError(f"'{url}' is not what was expected: {problem}")
+
+
+def _empty(stream):
+    stream.seek(0)
+    stream.truncate()
+
+
+def _take(path, digest, part, member):
+    """Move ``part``, or its ``member``, to ``path`` if the sum is right; return None or what is wrong."""
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(part)) as scratch:  # same file system: the move is atomic
+        whole = part
+        if member is not None:
+            whole = os.path.join(scratch, 'file')
+            try:
+                _unpack(part, member, whole)
+            except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+                return f'a damaged zip file ({error})'
+            except KeyError:
+                return f"a zip file without '{member}'"
+        if hash_of_file(whole, _algorithm(digest)) != digest.lower():
+            return f'the {_algorithm(digest)} of {os.path.basename(path)} is not {digest}'
+        os.replace(whole, path)
+    remove(part)
+    return None
+
+
+def _unpack(part, member, path):
+    limit = (1 << 20) + _INFLATION * os.path.getsize(part)
+    with zipfile.ZipFile(part) as archive, archive.open(member) as source, open(path, 'wb') as stream:
+        for block in iter(lambda: source.read(_BLOCK), b''):
+            if stream.tell() > limit:
+                raise zipfile.BadZipFile('it grows more than weights do')
+            stream.write(block)
+
+
+class _Cut(OSError):
+    """The transfer ended before the file did."""
+
+
+def _download(url, stream, timeout):
+    """Append what is missing to ``stream``; begin again if the server cannot give parts."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        before = stream.seek(0, os.SEEK_END)
+        try:
+            return _transfer(url, stream, timeout)
+        except (_Cut, socket.timeout, ConnectionError, http.client.IncompleteRead):
+            if attempt == _ATTEMPTS or stream.tell() <= before:
+                raise
+
+
+def _transfer(url, stream, timeout):
+    have = stream.tell()
+    request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code != 416 or not have:
+                raise
+            # Nothing is left to send: either all is here, which the sum will tell, or this is another file.
+            return
+    with answer:
+        if not (answer.headers.get('Content-Range') or '').startswith(f'bytes {have}-'):
+            have = 0
+            _empty(stream)
+        length = answer.headers.get('Content-Length')
+        total = have + int(length) if length and length.isdecimal() else None
+        with tqdm(total=total, initial=have, unit='B', unit_scale=True, leave=False, disable=None,
+                  desc=os.path.basename(url)) as bar:
+            for block in iter(lambda: answer.read1(_BLOCK), b''):  # what has come so far
+                stream.write(block)
+                bar.update(len(block))
+        stream.flush()
+        if total is not None and stream.tell() < total:
+            raise _Cut(f'the server sent {stream.tell():,} of {total:,} bytes')

@@ -1,4 +1,4 @@
-"""Read MXNet ``.params`` files, checking every size before it is believed.
+"""Read and write MXNet ``.params`` files, checking every size before it is believed.
 
 The format has no checksum, and MXNet's own reader trusts the lengths it finds. All files since
 MXNet 0.8 are read: dense arrays of the current, the V1 and the nameless first layout.
@@ -112,3 +112,20 @@ def _name(cursor):
     if not name.isprintable() or len(name) > 300:
         raise _Damaged('is damaged: a name is not text')
     return name[4:] if name.startswith(('arg:', 'aux:')) else name
+
+
+def dump_params(arrays):
+    """Return ``arrays``, dict of name → numpy array, as the bytes of a ``.params`` file of the current layout.
+
+    Unlike ``mx.nd.save`` this leaves the writing, and so the care for full disks, to the caller.
+    """
+    codes = {np.dtype(layout): code for code, layout in _DTYPES.items()}
+    parts = [struct.pack('<QQQ', _MAGIC, 0, len(arrays))]
+    for array in arrays.values():
+        # dense, rank, sides, saved from cpu(0), type
+        parts.append(struct.pack(f'<Iii{array.ndim}qiii', _V2, 0, array.ndim, *array.shape, 1, 0, codes[array.dtype]))
+        parts.append(array.tobytes())
+    parts.append(struct.pack('<Q', len(arrays)))
+    for name in map(str.encode, arrays):
+        parts += [struct.pack('<Q', len(name)), name]
+    return b''.join(parts)

@@ -3,10 +3,12 @@ import hashlib
 import importlib.util
 import re
 import time
+import zipfile
 
 import mxnet as mx
 import numpy as np
 import pytest
+from gluoncv.model_zoo import model_store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -220,6 +222,32 @@ def test_files_already_there_are_used_if_their_sum_is_right(elsewhere, monkeypat
         backbones.get(NAME, weights='zoo', root=root)
 
 
+def test_a_mirror_of_the_zoo(elsewhere, monkeypatch, backbone, arrays):
+    backbone.save_parameters(str(elsewhere / 'net-01234567.params'))
+    sha1 = hashlib.sha1((elsewhere / 'net-01234567.params').read_bytes()).hexdigest()
+    (elsewhere / 'mirror' / 'gluon' / 'models').mkdir(parents=True)
+    with zipfile.ZipFile(elsewhere / 'mirror' / 'gluon' / 'models' / f'{NAME}-{sha1[:8]}.zip', 'w') as archive:
+        archive.write(elsewhere / 'net-01234567.params', f'{NAME}-{sha1[:8]}.params')
+    monkeypatch.setitem(model_store._model_sha1, NAME, sha1)
+    monkeypatch.setenv('MXNET_GLUON_REPO', (elsewhere / 'mirror').as_uri())
+    check_equal(backbones.get(NAME, weights='zoo'), arrays)
+    assert (elsewhere / '.cache' / 'gluon_fgvc' / 'models' / f'{NAME}-{sha1[:8]}.params').exists()
+
+
+def test_an_address_with_its_sum(elsewhere, backbone, arrays):
+    path = elsewhere / 'net.params'
+    backbone.save_parameters(str(path))
+    source = f'{path.as_uri()}#sha256={hashlib.sha256(path.read_bytes()).hexdigest()}'
+    check_equal(backbones.get(NAME, weights=source), arrays)
+    path.unlink()
+    check_equal(backbones.get(NAME, weights=source), arrays)  # from the cache
+    with pytest.raises(WeightsError, match="cannot fetch '.*net.params'.*to the path of a file"):
+        backbones.get(NAME, weights=f'{path.as_uri()}#sha256={"0" * 64}')
+    for fragment in ('', '#', '#sha256=12', f'#sha1={"0" * 64}'):
+        with pytest.raises(ConfigError, match="#sha256=' and 64 hexadecimal digits"):
+            backbones.get(NAME, weights=f'https://127.0.0.1:1/net.params{fragment}')
+
+
 def test_the_package_is_for_one_backbone():
     with pytest.raises(ConfigError, match="is for backbone efficientnet_lite0, not 'resnet18_v1'"):
         backbones.get('resnet18_v1', weights='package:efficientnet-lite0')
@@ -237,7 +265,7 @@ def test_a_missing_package_is_answered_with_the_pip_line(monkeypatch):
 
 def test_a_missing_path_says_what_is_allowed(tmp_path):
     for source in ('Zoo', str(tmp_path), str(tmp_path / 'x.params')):
-        with pytest.raises(WeightsError, match="no file .* 'zoo', 'none', 'package:efficientnet-lite0' or the path"):
+        with pytest.raises(WeightsError, match="no file .* 'zoo', 'none', 'package:efficientnet-lite0', 'URL#sha"):
             backbones.get(NAME, weights=source)
 
 

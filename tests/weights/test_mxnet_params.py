@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gluon_fgvc.errors import WeightsError
-from gluon_fgvc.weights import load, load_params
+from gluon_fgvc.weights import dump_params, load, load_params
 
 ARRAYS = {'a.weight': np.arange(6, dtype='float32').reshape(2, 3), 'b.gamma': np.array([1.5], 'float64'),
           'half': np.ones((1, 2, 1), 'float16'), 'int': np.array([[-1], [2]], 'int64'),
@@ -123,3 +123,17 @@ def test_missing_file(tmp_path):
     for read in (load, load_params):
         with pytest.raises(WeightsError, match='No such file'):
             read(str(tmp_path / 'absent.params'))
+
+
+def test_mxnet_reads_what_we_write(tmp_path):
+    path = tmp_path / 'ours.params'
+    path.write_bytes(dump_params(ARRAYS))
+    theirs, ours = mx.nd.load(str(path)), load(str(path))
+    assert list(theirs) == list(ours) == list(ARRAYS)
+    for name, array in ARRAYS.items():
+        for read in (theirs[name].asnumpy(), ours[name]):
+            assert read.dtype == array.dtype
+            np.testing.assert_array_equal(read, array)
+    mx.nd.save(str(tmp_path / 'theirs'), {name: mx.nd.array(array, dtype=array.dtype)
+                                          for name, array in ARRAYS.items()})
+    assert path.read_bytes() == (tmp_path / 'theirs').read_bytes()

@@ -1,4 +1,4 @@
-"""Write the small torch files beside this script; run with any torch ≥ 2.0: python make.py.
+"""Write the small torch files beside this script; run with any torch ≥ 2.0 and safetensors: python make.py.
 
 Each holds the same state dict, in one of the formats that ``torch.save`` has written: a transposed, a
 sliced and an expanded view of one storage, every supported type, a scalar, an empty tensor, a
@@ -8,6 +8,7 @@ import os
 from collections import OrderedDict
 
 import torch
+from safetensors.torch import save_file
 
 base = torch.arange(12, dtype=torch.float32).reshape(3, 4) / 8
 state = OrderedDict([
@@ -31,3 +32,6 @@ for protocol in (2, 4):
     for name, zipped in (('legacy', False), ('zip', True)):
         torch.save({'epoch': 3, 'lr': 0.1, 'state_dict': state}, os.path.join(here, f'{name}{protocol}.pth'),
                    _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
+
+plain = {name[len('module.'):]: tensor.detach().clone().contiguous() for name, tensor in state.items()}
+save_file(plain, os.path.join(here, 'all.safetensors'), metadata={'format': 'pt'})
