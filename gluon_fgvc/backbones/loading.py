@@ -2,6 +2,7 @@
 import importlib.util
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 from mxnet import nd
@@ -70,14 +71,18 @@ def load_into(backbone, namings, path):
         unusable; the backbone is then as it was.
     """
     arrays = weight_files.load(path)
-    if any(name.startswith('body.') for name in arrays):  # saved from a method's net
-        arrays = {name[5:] if name.startswith('body.') else name: array for name, array in arrays.items()}
+    if any(name.startswith('body.') for name in arrays):  # saved from a method's net, which may have parts of its own
+        arrays = {name[5:] if name.startswith('body.') else name: array for name, array in arrays.items()
+                  if name.startswith(('body.', 'classifier.'))}
     naming = max(namings, key=lambda naming: len(arrays.keys() & naming.parameters.keys()))
+    if not any(name.startswith('pool.') for name in arrays):  # from a backbone whose head has no parameters
+        naming = replace(naming, parameters={name: parameter for name, parameter in naming.parameters.items()
+                                             if not name.startswith('pool.')})
     top = {name: arrays[name] for name in naming.classifier if name in arrays}
     _check(arrays, naming, top, backbone, path)
     for name, parameter in naming.parameters.items():
         parameter.set_data(nd.array(arrays[name], dtype=parameter.dtype))
-    backbone.source_classifier = _source_classifier(naming, top)
+    backbone.source_classifier = _source_classifier(naming, top, backbone.pool_units)
 
 
 def _check(arrays, naming, top, backbone, path):
@@ -85,7 +90,9 @@ def _check(arrays, naming, top, backbone, path):
     wanted = {name: parameter.shape for name, parameter in naming.parameters.items()}
     for name, array in top.items():  # any number of classes, but one and the same
         classes = top[naming.classifier[0]].shape[0] if naming.classifier[0] in top else 0
-        wanted[name] = (classes, backbone.pool_units, *array.shape[2:]) if array.ndim > 1 else (classes,)
+        # Networks are pretrained on the average of their last map, whatever the head is here.
+        units = backbone.channels[-1] if array.shape[1:2] == (backbone.channels[-1],) else backbone.pool_units
+        wanted[name] = (classes, units, *array.shape[2:]) if array.ndim > 1 else (classes,)
     present = [name for name in wanted if name in arrays]
     misshapen = [name for name in present if arrays[name].shape != wanted[name]]
     unusable = [name for name in present if name not in misshapen and not _usable(name, arrays[name])]
@@ -109,11 +116,13 @@ def _usable(name, array):
                 and not (name.endswith('running_var') and (array < 0).any()))
 
 
-def _source_classifier(naming, top):
+def _source_classifier(naming, top, units):
     weight_name, bias_name = naming.classifier
     if weight_name not in top:
         return None
     weight = np.array(top[weight_name], 'float32').reshape(len(top[weight_name]), -1)
+    if weight.shape[1] != units:
+        return None
     bias = np.array(top[bias_name], 'float32') if bias_name in top else np.zeros(len(weight), 'float32')
     return weight, bias, _imagenet_classes() if naming.imagenet and len(weight) == 1000 else None
 
