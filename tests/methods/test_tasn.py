@@ -1,16 +1,20 @@
 """TASN: what each net sees, which loss teaches whom, and that the deployed graph is the master-net."""
+import dataclasses
+from pathlib import Path
+
 import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd
 
-from gluon_fgvc import backbones, methods
-from gluon_fgvc.engine import loop, phases
+from gluon_fgvc import backbones, data, methods
+from gluon_fgvc.engine import loop, phases, run
 from gluon_fgvc.engine.parameters import structural
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.methods.tasn import SharedDilations
 from gluon_fgvc.nn.losses import distillation
 
+ROOT = Path(__file__).parents[2]
 CLASSES = 3
 SMALL = {'attention_backbone': 'mobilenetv2_0.25', 'attention_size': 64, 'attention_channels': 8, 'sampled_size': 32}
 NETS = ('both', 'master', 'part')
@@ -219,6 +223,23 @@ def test_a_localisation_net_of_fewer_stages():
     assert method.net.localisation(photographs()).shape == (2, 8, 8, 8)
     with pytest.raises(ConfigError, match='cannot be cut to 9 stages: it has 4'):
         create(attention_stages=9)
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'configs/tasn').glob('*.yaml')), ids=lambda path: path.stem)
+def test_configurations(path):
+    """Each is complete and valid, names itself, and takes square images; those of the table differ in its two keys."""
+    cfg = run.load_config(path)
+    assert f'--cfg configs/tasn/{path.name}' in path.read_text()
+    for transform in (data.TrainTransform(cfg.data.train), data.TestTransform(cfg.data.test)):
+        assert transform.output_size[0] == transform.output_size[1]
+    if path.stem.startswith('elpv'):
+        first = run.load_config(ROOT / 'configs/tasn/elpv_efficientnet_lite0.yaml')
+        varied = dataclasses.replace(first.method.options, nets=cfg.method.options.nets,
+                                     sampler=cfg.method.options.sampler)
+        assert dataclasses.replace(first, method=dataclasses.replace(first.method, options=varied)) == cfg
+        plain = run.load_config(ROOT / 'configs/finetune/elpv_efficientnet_lite0_128px.yaml')
+        assert (plain.train, plain.backbone, plain.run) == (cfg.train, cfg.backbone, cfg.run)
+        assert data.TestTransform(plain.data.test).output_size[0] == cfg.method.options.sampled_size
 
 
 def test_wrong_backbones_of_the_localisation_net():
