@@ -102,7 +102,7 @@ class BackboneConfig:
 
     name: str = option(doc='a name of gluon_fgvc.backbones.available()')
     weights: str = option('zoo', "'zoo', 'none', 'package:efficientnet-lite0', a file's path or URL#sha256=DIGITS")
-    head: str = option('gap', 'how the last map becomes a vector', choices=('gap',))
+    head: str = option('gap', 'how the last map becomes a vector', choices=('gap', 'isqrt_cov'))
     output_stride: Optional[int] = option(
         None, 'stride of the last map instead of its own (32); null changes nothing', choices=(None, 8, 16))
     dilate: bool = option(True, 'with output_stride: spread the convolutions behind a stride that is gone')

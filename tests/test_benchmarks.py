@@ -7,7 +7,7 @@ import pytest
 
 from gluon_fgvc import backbones, benchmarks, cli
 from gluon_fgvc.benchmarks import backbones as table_of_backbones
-from gluon_fgvc.benchmarks import training_loop
+from gluon_fgvc.benchmarks import samplers, training_loop
 from gluon_fgvc.benchmarks.comparison import Comparison, spread
 from tools import benchmark
 
@@ -34,6 +34,25 @@ def test_ratios_are_taken_within_a_round():
         'bare     2000.00    1500.00 – 6000.00    1.000',
         'ours     2200.00    1650.00 – 6600.00    1.100    1.100 – 1.100',
         'target: a ratio of at most 1.05, missed']
+
+
+def test_each_contender_may_have_its_own_target():
+    times = {'net': [1.0, 2.0], 'fast': [0.1, 0.2], 'exact': [0.3, 0.6]}
+    kept = Comparison({}, 'batch', times, {'fast': 0.11, 'exact': 0.31})
+    assert kept.kept() and kept.table()[-1] == 'target: a ratio of at most fast 0.11, exact 0.31, kept'
+    assert not Comparison({}, 'batch', times, {'fast': 0.09, 'exact': 0.31}).kept()
+    assert Comparison({}, 'batch', times, {'fast': 0.11}).kept()
+
+
+def test_samplers_are_timed_beside_the_network():
+    parser = argparse.ArgumentParser()
+    samplers.add_options(parser)
+    result = samplers.measure(parser.parse_args(
+        ['--backbone', 'mobilenetv2_0.25', '--batch', '2', '--size', '64', '--sampled', '32', '--map', '8',
+         '--rounds', '2']))
+    assert list(result.seconds) == ['mobilenetv2_0.25 at 32', *samplers.CONTENDERS]
+    assert all(len(times) == 2 and min(times) > 0 for times in result.seconds.values())
+    assert result.target == {'fast': 0.10, 'exact': 0.25} and result.unit == 'batch'
 
 
 def test_both_loops_do_the_same_work_in_turn(monkeypatch):

@@ -1,28 +1,49 @@
-"""Evaluate a run folder on a split: accuracies, per-class table, predictions.csv, evaluation.json."""
-import sys
+"""Evaluate a run folder on a split: accuracies, per-class table, predictions.csv, evaluation.json.
 
-from gluon_fgvc import cli
+Test-time augmentation and ensembles average probabilities, and are shown beside the single view of each network."""
+import sys
+from pathlib import Path
+
+from gluon_fgvc import cli, data
 from gluon_fgvc.engine import run
+from gluon_fgvc.errors import ConfigError
 
 
 def main(argv=None):
-    parser = cli.Parser(__doc__, 'python tools/evaluate.py work_dirs/quickstart/20260101-120000 --split val')
-    parser.add_argument('run', metavar='RUN', help='run folder that tools/train.py made')
+    parser = cli.Parser(__doc__, 'python tools/evaluate.py work_dirs/quickstart/20260101-120000 --split val --tta flip')
+    parser.add_argument('run', metavar='RUN', nargs='?', help='run folder that tools/train.py made')
+    parser.add_argument('--ensemble', metavar='RUN', nargs='+', help='several run folders, instead of RUN')
+    parser.add_argument('--out', metavar='DIR', type=Path, help="folder for an ensemble's result; it must be a new one")
+    parser.add_argument('--tta', metavar='VIEWS', choices=data.VIEWS,
+                        help=f"test-time augmentation: {', '.join(data.VIEWS)}; default: a single view")
     parser.add_argument('--split', default='test', choices=('test', 'val', 'train'), help='default: %(default)s')
     parser.add_argument('--which', default='best', choices=('best', 'last'), help='checkpoint; default: %(default)s')
     parser.add_argument('--gpus', metavar='IDS', help='GPUs to use, e.g. 0,1; default: as in training')
     args = parser.parse_args(argv)
+    if bool(args.run) == bool(args.ensemble):
+        raise ConfigError('give one RUN, or several after --ensemble')
+    if bool(args.ensemble) != bool(args.out):
+        raise ConfigError('--ensemble needs --out DIR for its result' if args.ensemble else '--out is for --ensemble')
 
     contexts = run.contexts_of(cli.contexts_setting(args.gpus)) if args.gpus is not None else None
-    opened = run.open_run(args.run, args.which, contexts)
-    result = run.evaluate(opened, args.split)
+    opened = []
+    for folder in args.ensemble or [args.run]:
+        opened.append(run.open_run(folder, args.which, contexts))
+        contexts = opened[0].contexts
+    if args.ensemble or args.tta:
+        result = run.evaluate_together(opened, args.split, args.tta, args.out)
+    else:
+        result = run.evaluate(opened[0], args.split)
     width = max(len(row['name']) for row in result['per_class'])
     for row in result['per_class']:
         accuracy = '     –' if row['accuracy'] is None else f"{row['accuracy']:6.4f}"
         print(f"  {row['name']:<{width}}  {accuracy}  {row['correct']:>6} of {row['images']}")
     for row in result.get('per_group', ()):
         print(f"{row['name']}: {row['correct']} of {row['images']}")
-    print(f'report: {run.report(opened.folder, opened.source)}')
+    if args.ensemble:
+        print(f'written to {args.out}')
+    else:
+        print(f'report: {run.report(opened[0].folder, opened[0].source)}')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,6 @@
-"""Show where a trained network looks: one HTML page with each map of the method beside the photograph."""
+"""Show where a trained network looks: one HTML page with each map of the method beside the photograph.
+
+Of methods that resample images it also shows the sampling points and the sampled images."""
 import sys
 from pathlib import Path
 
@@ -38,8 +40,9 @@ def look(opened, transform, path):
     batch = opened.normalize(mx.nd.array(image[None], ctx=opened.ctx, dtype='uint8'))       # (1,3,H,W)
     probabilities = mx.nd.softmax(opened.method.net(batch), axis=-1)[0].asnumpy()           # (K,)
     maps = {name: values[0].asnumpy() for name, values in opened.method.maps(batch).items()}
+    grids = {name: values[0].asnumpy() for name, values in opened.method.grids(batch).items()}
     best = int(probabilities.argmax())
-    return Row(Path(path).name, image, maps, opened.classes[best], float(probabilities[best]))
+    return Row(Path(path).name, image, maps, opened.classes[best], float(probabilities[best]), grids=grids)
 
 
 if __name__ == '__main__':

@@ -1,11 +1,12 @@
-"""What a network looks at, drawn over the photograph: heat-map overlays and a page of them."""
+"""What a network looks at, drawn over the photograph: heat-map overlays, sampling points, and a page of them."""
+from types import MappingProxyType
 from typing import Mapping, NamedTuple, Optional
 
 import cv2
 import numpy as np
 from matplotlib import colormaps
 
-from gluon_fgvc.analysis import pictures
+from gluon_fgvc.analysis import pictures, sampling
 from gluon_fgvc.analysis.markup import STYLE, page, tag
 from gluon_fgvc.analysis.plots import percent
 from gluon_fgvc.files import write_atomically
@@ -62,19 +63,22 @@ class Row(NamedTuple):
     predicted: str
     probability: float
     label: Optional[str] = None    # true class where it is known
+    grids: Mapping[str, np.ndarray] = MappingProxyType({})  # name → (2,O,O), see :mod:`gluon_fgvc.analysis.sampling`
 
 
 def write_page(rows, path, title='Attention maps'):
     """Write one self-contained HTML page with a line of pictures for each of ``rows``; return its path.
 
-    Under each map stand its size and its range before normalisation.
+    Under each map stand its size and its range before normalisation. Each grid gives two pictures, its points and
+    the image sampled there.
     """
     lines = [tag('section', tag('h2', tag('span', row.name, class_='name')), tag(
         'p', tag('strong', row.predicted, class_='name'), f' {percent(row.probability)}',
         None if row.label is None else [', label ', tag('span', row.label, class_='name')], class_='soft'),
         tag('div', _picture(row.image, 'photograph', f'{row.name}: photograph'),
             [_picture(overlay(row.image, values), _caption(name, values), f'{row.name}: heat map of {name}')
-             for name, values in row.maps.items()], class_='maps')) for row in rows]
+             for name, values in row.maps.items()],
+            [_sampled(row, name, grid) for name, grid in row.grids.items()], class_='maps')) for row in rows]
     note = ('Bright is high. Each map is scaled by itself, its smallest value to black and its largest to yellow, '
             'so colours compare places within one map only.')
     text = page(title, tag('h1', title), tag('p', note, class_='soft'), _scale(), tag('main', lines),
@@ -91,6 +95,14 @@ def _caption(name, values):
 def _picture(image, caption, summary):
     return tag('figure', tag('img', src=pictures.jpeg_uri(image, 88), alt=summary, width=image.shape[1],
                              height=image.shape[0], loading='lazy'), tag('figcaption', caption))
+
+
+def _sampled(row, name, grid):
+    image = sampling.sampled(row.image, grid)
+    return [_picture(sampling.points(row.image, grid), [tag('strong', name), ': points'],
+                     f'{row.name}: sampling points, {name}'),
+            _picture(image, [tag('strong', name), f': sampled, {image.shape[0]}×{image.shape[1]}'],
+                     f'{row.name}: the image sampled there, {name}')]
 
 
 def _scale():

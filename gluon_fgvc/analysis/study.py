@@ -195,6 +195,8 @@ def collect(name, runs, command, results):
         for evaluation in files.test_evaluations:
             kept = {'config': run.config.as_posix(), 'seed': run.seed, 'fold': run.fold,
                     **{key: evaluation.get(key) for key in ('evaluated_at', 'checkpoint', 'images', 'top1')}}
+            if evaluation.get('views'):
+                kept['checkpoint'] = f"{evaluation.get('checkpoint')}, {evaluation['views']}"
             evaluations[json.dumps(kept, sort_keys=True)] = kept
     for entry in configs.values():
         entry['runs'].sort(key=lambda r: (r['seed'], -1 if r['fold'] is None else r['fold']))

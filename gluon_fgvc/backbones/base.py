@@ -6,10 +6,11 @@ from mxnet import gluon, sym
 from mxnet.gluon import nn
 
 from gluon_fgvc.errors import ConfigError, did_you_mean
+from gluon_fgvc.nn import ISQRTCov
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-HEADS = ('gap',)
+HEADS = ('gap', 'isqrt_cov')
 _SIDES = 256, 320  # two images whose sides differ by a multiple of every stride
 
 
@@ -39,7 +40,8 @@ class Backbone(gluon.HybridBlock):
     :param stem: list of layers before the first stage.
     :param stages: list of lists of layers.
     :param mean, std: 3-tuples, RGB on [0, 1]: how the images of its pretrained weights were normalised.
-    :param head: how ``pool`` turns a map (N,C,h,w) into a vector (N,pool_units); 'gap' averages it.
+    :param head: how ``pool`` turns a map (N,C,h,w) into a vector (N,pool_units); 'gap' averages it, 'isqrt_cov' is
+        :class:`~gluon_fgvc.nn.ISQRTCov`, best on a map of stride 16 (``output_stride``).
     :param rectified: whether the last map is never negative. It is not so after hard-swish, which goes down to
         -3/8.
 
@@ -56,27 +58,51 @@ class Backbone(gluon.HybridBlock):
 
     def __init__(self, name, stem, stages, mean=IMAGENET_MEAN, std=IMAGENET_STD, head='gap', rectified=True):
         super().__init__(prefix=f'{name}_')
+        self._name = name  # also inside the name scope of another block, where the prefix becomes longer
         if head not in HEADS:
             raise ConfigError(f"backbone.head: unknown head '{head}'{did_you_mean(head, HEADS)}")
         self.stage_names = tuple(f'stage{number}' for number in range(1, len(stages) + 1))
         self.stem = _sequential(stem)
         for stage_name, layers in zip(self.stage_names, stages):
             setattr(self, stage_name, _sequential(layers))
-        self.pool = _sequential([nn.GlobalAvgPool2D(), nn.Flatten()])
         self.mean, self.std = tuple(mean), tuple(std)
         self.rectified = rectified
         self.source_classifier, self.namings = None, (self.naming(),)
         self.infer_shapes()
-        self.pool_units = self.channels[-1]
+        if head == 'isqrt_cov':
+            self.pool = ISQRTCov(in_channels=self.channels[-1], prefix=f'{name}_pool_')
+            self.pool_units = self.pool.units
+        else:
+            self.pool = _sequential([nn.GlobalAvgPool2D(), nn.Flatten()])
+            self.pool_units = self.channels[-1]
 
     def infer_shapes(self):
-        """Give all parameters their shapes, which files are held against, and set ``channels`` and ``strides``."""
+        """Set ``channels``, ``strides`` and the shapes of all parameters outside ``pool``, which files are held to."""
         maps = sym.Group(self.stage_maps(sym.var('images')))
         inputs, outputs, states = maps.infer_shape(images=(1, 3, _SIDES[0], _SIDES[0]))
         shapes = dict(zip(maps.list_arguments() + maps.list_auxiliary_states(), inputs + states))
-        for parameter in self.collect_params().values():
-            parameter.shape = shapes[parameter.name]
+        for name in ('stem', *self.stage_names):
+            for parameter in getattr(self, name).collect_params().values():
+                parameter.shape = shapes[parameter.name]
         self.channels, self.strides = tuple(shape[1] for shape in outputs), strides_of(maps)
+
+    def keep_stages(self, count):
+        """Drop all stages after the first ``count``, for a cheaper net with a smaller stride.
+
+        Weights are loaded before, since files are held to the whole net. The last map may then be negative.
+
+        :raises ConfigError: if there are not as many stages, or if the head was made for the last map.
+        """
+        if not 1 <= count <= len(self.stage_names) or self.pool_units != self.channels[-1]:
+            raise ConfigError(f"backbone '{self.name}' cannot be cut to {count} stages: it has "
+                              f'{len(self.stage_names)}, and its head must be gap')
+        for name in self.stage_names[count:]:
+            del self._children[name]
+            delattr(self, name)
+            self.rectified = False
+        self.stage_names, self.channels, self.strides = (
+            values[:count] for values in (self.stage_names, self.channels, self.strides))
+        self.pool_units, self.source_classifier = self.channels[-1], None
 
     def stage_maps(self, images):
         """Return the tuple of maps (N,C,h,w), one after each stage; ``images`` is an NDArray or a Symbol."""

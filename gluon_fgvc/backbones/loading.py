@@ -2,7 +2,7 @@
 import importlib.util
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from mxnet import nd
@@ -127,9 +127,14 @@ def load_into(backbone, namings, path):
 def read(backbone, namings, path):
     """Return the arrays of the file ``path`` and how they fit the best of ``namings``, without loading them."""
     arrays = weight_files.load(path)
-    if any(name.startswith('body.') for name in arrays):  # saved from a method's net
-        arrays = {name[5:] if name.startswith('body.') else name: array for name, array in arrays.items()}
-    return arrays, compare(arrays, max(namings, key=lambda naming: _explained(naming, arrays.keys())), backbone)
+    if any(name.startswith('body.') for name in arrays):  # saved from a method's net, which may have parts of its own
+        arrays = {name[5:] if name.startswith('body.') else name: array for name, array in arrays.items()
+                  if name.startswith(('body.', 'classifier.'))}
+    naming = max(namings, key=lambda naming: _explained(naming, arrays.keys()))
+    if not any(name.startswith('pool.') for name in arrays):  # from a backbone whose head has no parameters
+        naming = replace(naming, parameters={name: parameter for name, parameter in naming.parameters.items()
+                                             if not name.startswith('pool.')})
+    return arrays, compare(arrays, naming, backbone)
 
 
 def _explained(naming, names):
@@ -144,7 +149,10 @@ def compare(arrays, naming, backbone):
     weight, bias = naming.classifier
     classes = arrays[weight].shape[:1] if weight in arrays else (0,)  # any number, but one and the same
     if weight in arrays:  # a convolution's too
-        wanted[weight] = (*classes, backbone.pool_units, *(1,) * (arrays[weight].ndim - 2))
+        # Networks are pretrained on the average of their last map, whatever the head is here.
+        average = arrays[weight].shape[1:2] == backbone.channels[-1:]
+        wanted[weight] = (*classes, backbone.channels[-1] if average else backbone.pool_units,
+                          *(1,) * (arrays[weight].ndim - 2))
     if bias in arrays:
         wanted[bias] = classes
     shapes = {name: array.shape for name, array in arrays.items()}
@@ -178,7 +186,7 @@ def put(backbone, arrays, fit, path, partial=False):
     for name, parameter in naming.parameters.items():
         if name in arrays:
             parameter.set_data(nd.array(arrays[name], dtype=parameter.dtype))
-    backbone.source_classifier = _source_classifier(naming, arrays)
+    backbone.source_classifier = _source_classifier(naming, arrays, backbone.pool_units)
 
 
 def _usable(name, array):
@@ -187,11 +195,13 @@ def _usable(name, array):
                 and not (name.endswith('running_var') and (array < 0).any()))
 
 
-def _source_classifier(naming, top):
+def _source_classifier(naming, top, units):
     weight_name, bias_name = naming.classifier
     if weight_name not in top:
         return None
     weight = np.array(top[weight_name], 'float32').reshape(len(top[weight_name]), -1)
+    if weight.shape[1] != units:
+        return None
     bias = np.array(top[bias_name], 'float32') if bias_name in top else np.zeros(len(weight), 'float32')
     return weight, bias, _imagenet_classes() if naming.imagenet and len(weight) == 1000 else None
 

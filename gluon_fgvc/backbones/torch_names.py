@@ -81,7 +81,7 @@ def _vgg(name, known):
 # --- names in order ----------------------------------------------------------------------------
 
 def _backbone_layers(known):
-    return list(_layers(known[0].parameters).values())
+    return [layer for name, layer in _layers(known[0].parameters).items() if name.split('.')[0] != 'pool']
 
 
 @_family(r'densenet\d+')

@@ -1,6 +1,6 @@
 """Times of contenders that took turns, and what they say: medians, spread, ratios."""
 from dataclasses import dataclass
-from typing import Mapping, Optional, Sequence
+from typing import Mapping, Sequence, Union
 
 import numpy as np
 
@@ -12,7 +12,8 @@ class Comparison:
     settings: Mapping                       # what was compared, for whoever repeats it
     unit: str                               # what took those seconds, e.g. 'step'
     seconds: Mapping[str, Sequence[float]]  # contender → samples, those of a round at the same place
-    target: Optional[float] = None          # largest ratio to the baseline that is fine
+    # Largest ratio to the baseline that is fine: one for all contenders, or some contenders' own.
+    target: Union[None, float, Mapping[str, float]] = None
 
     def summary(self):
         """Return one dict a contender: ``name``, ``seconds`` and ``ratio``, see :func:`spread`.
@@ -24,8 +25,13 @@ class Comparison:
                 for name, samples in self.seconds.items()]
 
     def kept(self):
-        """Whether the median ratio of every contender but the baseline is within the target."""
-        return self.target is None or all(row['ratio']['median'] <= self.target for row in self.summary()[1:])
+        """Whether the median ratio of every contender is within its target; the baseline has none."""
+        return all(row['ratio']['median'] <= self._target(row['name']) for row in self.summary()[1:])
+
+    def _target(self, name):
+        if isinstance(self.target, Mapping):
+            return self.target.get(name, float('inf'))
+        return float('inf') if self.target is None else self.target
 
     def table(self):
         """Return the summary as lines of text."""
@@ -40,7 +46,9 @@ class Comparison:
             lines.append(f"{row['name']:<{width}}  {ms['median']:>10.2f}  {middle:>19}  {ratio['median']:>7.3f}  "
                          f'{ratios:>15}'.rstrip())
         if self.target is not None:
-            lines.append(f"target: a ratio of at most {self.target:.3g}, {'kept' if self.kept() else 'missed'}")
+            targets = self.target if isinstance(self.target, Mapping) else {'': self.target}
+            bounds = ', '.join(f'{name} {target:.3g}'.strip() for name, target in targets.items())
+            lines.append(f"target: a ratio of at most {bounds}, {'kept' if self.kept() else 'missed'}")
         return lines
 
     def record(self):

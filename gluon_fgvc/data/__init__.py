@@ -10,11 +10,11 @@ from gluon_fgvc.data.base import ImageSet, Source
 from gluon_fgvc.data.images import BrokenImage, Picture, read_image
 from gluon_fgvc.data.loaders import Batch, Loader
 from gluon_fgvc.data.splits import stratified_split
-from gluon_fgvc.data.transforms import TestTransform, TrainTransform
+from gluon_fgvc.data.transforms import VIEWS, TestTransform, TrainTransform, test_views
 from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 
 __all__ = ['Batch', 'BrokenImage', 'ImageSet', 'Loader', 'Picture', 'Source', 'TestTransform', 'TrainTransform',
-           'available', 'build', 'options', 'read_image', 'stratified_split']
+           'VIEWS', 'available', 'build', 'options', 'read_image', 'stratified_split', 'test_views']
 
 
 def available():

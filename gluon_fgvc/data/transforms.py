@@ -6,11 +6,12 @@ grows). The shorter-side rule keeps the aspect and rounds the longer side down. 
 from the generator that is passed in.
 """
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from gluon_fgvc.errors import ConfigError, DataError
+from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 
 CROP_TRIES = 10
 MARGIN = 1.5  # how many times larger than needed pictures are decoded, so that shrinking them decides what is seen
@@ -54,15 +55,18 @@ def _scale(image, size):
 class TestTransform:
     """Prepare an image for anything but training; see :class:`~gluon_fgvc.config.TestView`.
 
+    :param place: where the crop lies, as shares of the room down and right; the view's own place is the centre.
+    :param mirror: swap left and right at the end.
+
     :raises ConfigError: if the view contradicts itself.
     """
 
     __test__ = False  # not a test case, whatever its name says to pytest
     random = False    # whether an image can come out differently from epoch to epoch
 
-    def __init__(self, view):
+    def __init__(self, view, place=(0.5, 0.5), mirror=False):
         _check_crop('data.test', view)
-        self._view = view
+        self._view, self._place, self._mirror = view, place, mirror
         self.output_size = _output_size(view)
 
     def fixed(self, image):
@@ -76,9 +80,9 @@ class TestTransform:
         """
         view, image = self._view, self.fixed(image)
         if view.crop:
-            top, left = _room(image, view.crop, 'data.test')
-            image = _cut(image, top // 2, left // 2, view.crop)
-        return np.ascontiguousarray(image)
+            top, left = (int(share * room) for share, room in zip(self._place, _room(image, view.crop, 'data.test')))
+            image = _cut(image, top, left, view.crop)
+        return np.ascontiguousarray(image[:, ::-1] if self._mirror else image)
 
 
 class TrainTransform:
@@ -136,6 +140,52 @@ class TrainTransform:
         if view.color_jitter:
             image = _jitter(image, *rng.uniform(1 - view.color_jitter, 1 + view.color_jitter, 3))
         return image
+
+
+VIEWS = ('flip', 'ten_crop', 'multi_scale')
+_SCALES, _STEP = (1, 0.8, 1.25), 32  # sides stay multiples of what networks halve to
+
+
+def test_views(view, kind=None):
+    """Return the transforms of test-time augmentation ``kind``; the first is the plain ``TestTransform(view)``.
+
+    :param kind: None for that one alone; 'flip' adds its mirror image; 'ten_crop' the four corners and the mirror
+        images of all five (Krizhevsky et al. 2012); 'multi_scale' sizes of about 4/5 and 5/4, with the same part of
+        the image in view, in multiples of 32 px.
+    :raises ConfigError: if there is no such kind or the view lacks the size that it varies.
+    """
+    if kind is None:
+        return [TestTransform(view)]
+    if kind == 'flip':
+        return [TestTransform(view), TestTransform(view, mirror=True)]
+    if kind == 'ten_crop':
+        if not view.crop:
+            raise ConfigError('ten_crop needs data.test.crop, smaller than the image; there is none')
+        places = ((0.5, 0.5), (0, 0), (0, 1), (1, 0), (1, 1))
+        return [TestTransform(view, place, mirror) for mirror in (False, True) for place in places]
+    if kind == 'multi_scale':
+        return [TestTransform(_scaled(view, scale)) for scale in _SCALES]
+    raise ConfigError(f"unknown test-time augmentation '{kind}'{did_you_mean(kind, VIEWS)}")
+
+
+test_views.__test__ = False  # not a test case, whatever its name says to pytest
+
+
+def _scaled(view, scale):
+    if scale == 1:
+        return view
+    if not view.resize:
+        raise ConfigError('multi_scale needs data.test.resize; there is none')
+
+    def scaled(side):
+        return max(_STEP, round(side * scale / _STEP) * _STEP)
+
+    if isinstance(view.resize, tuple):
+        return replace(view, resize=tuple(map(scaled, view.resize)), crop=view.crop and scaled(view.crop))
+    if not view.crop:
+        return replace(view, resize=scaled(view.resize))
+    crop = scaled(view.crop)
+    return replace(view, resize=max(crop, round(view.resize * crop / view.crop)), crop=crop)
 
 
 def _check_crop(section, view):

@@ -18,18 +18,53 @@ def predict(net, normalize, loader, image_set, contexts, progress=None):
 
     Labels are the image set's class indices, also where training targets are soft.
     """
-    parts = []
-    for batch in loader.epoch(0):
-        shards = split_and_load(batch.images, contexts[:len(batch.indices)], even_split=False)
-        with autograd.predict_mode():
-            scores = [net(normalize(shard)) for shard in shards]  # launched on all devices before any is read
-        scores = np.concatenate([array.asnumpy() for array in scores])
-        parts.append(metrics.predictions_of(scores, image_set.labels[batch.indices], batch.indices))
+    return predict_together([[(net, normalize, loader)]], image_set, contexts, progress)[0]
+
+
+def predict_together(members, image_set, contexts, progress=None):
+    """Return the predictions of several networks, each by several views of every image, and of each by itself.
+
+    :param members: for each network the list of its views, (net, normalize, loader); the loaders go through the
+        same images in batches of the same size.
+    :returns: Predictions of the mean probability over networks and views, every one counting the same, and a list
+        of each network's Predictions by its first view.
+    """
+    views = [(number, view) for number, member in enumerate(members) for view in member]
+    firsts = [next(i for i, (owner, _) in enumerate(views) if owner == number) for number in range(len(members))]
+    together, alone = [], [[] for _ in members]
+    for batches in zip(*(loader.epoch(0) for _, (_, _, loader) in views)):
+        indices = batches[0].indices
+        if not all(np.array_equal(batch.indices, indices) for batch in batches):
+            raise DataError(f"split '{image_set.name}': an image could be read for one view and not for another")
+        scores = [_scores(net, normalize, batch.images, contexts)
+                  for (_, (net, normalize, _)), batch in zip(views, batches)]
+        labels = image_set.labels[indices]
+        for parts, first in zip(alone, firsts):
+            parts.append(metrics.predictions_of(scores[first], labels, indices))
+        if len(views) > 1:
+            together.append(metrics.predictions_of(_log_mean_probabilities(scores), labels, indices))
         if progress is not None:
-            progress.update(len(batch.indices))
-    if not parts:
+            progress.update(len(indices))
+    if not alone[0]:
         raise DataError(f"split '{image_set.name}' has no readable image")
-    return metrics.Predictions.join(parts)
+    alone = [metrics.Predictions.join(parts) for parts in alone]
+    return metrics.Predictions.join(together) if together else alone[0], alone
+
+
+def _scores(net, normalize, images, contexts):
+    shards = split_and_load(images, contexts[:len(images)], even_split=False)
+    with autograd.predict_mode():
+        scores = [net(normalize(shard)) for shard in shards]  # launched on all devices before any is read
+    return np.concatenate([array.asnumpy() for array in scores])
+
+
+def _log_mean_probabilities(scores):
+    """Return log of the mean of softmax over a list of scores (N,K), in float64."""
+    logs = []
+    for values in scores:
+        values = values.astype('float64') - values.max(axis=1, keepdims=True)
+        logs.append(values - np.log(np.exp(values).sum(axis=1, keepdims=True)))
+    return np.logaddexp.reduce(logs, axis=0) - np.log(len(logs))
 
 
 def evaluation(predictions, image_set, classes, skipped, chosen_by, checkpoint, groups=None):
@@ -53,11 +88,10 @@ def evaluation(predictions, image_set, classes, skipped, chosen_by, checkpoint, 
 def write_evaluation(folder, predictions, image_set, classes, result):
     """Write ``evaluation*.json`` and ``predictions*.csv`` into the run folder; return both paths.
 
-    The files of the best checkpoint on the test split carry no suffix; every test evaluation is also
-    added to ``test_evaluations.jsonl``, so that nobody has to trust that there was only one.
+    The files of the best checkpoint on the test split, by a single view, carry no suffix; every test evaluation is
+    also added to ``test_evaluations.jsonl``, so that nobody has to trust that there was only one.
     """
-    suffix = ''.join(f'_{word}' for word, usual in ((result['split'], 'test'), (result['checkpoint'], 'best'))
-                     if word != usual)
+    suffix = suffix_of(result['split'], result['checkpoint'], result.get('views'))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator='\n')
     writer.writerow(['path', 'label', 'label_name', 'predicted', 'predicted_name', 'probability',
@@ -69,9 +103,21 @@ def write_evaluation(folder, predictions, image_set, classes, result):
                          shares[0], f'{predictions.label_probabilities[row]:.6f}', int(top[0] == label),
                          ' '.join(map(str, top)), ' '.join(shares)])
     predictions_path, result_path = folder / f'predictions{suffix}.csv', folder / f'evaluation{suffix}.json'
-    if result['split'] == 'test':  # listed before its figures can be read
-        record = {key: result[key] for key in ('evaluated_at', 'checkpoint', 'chosen_by', 'images', 'loss', 'top1')}
-        append(folder / 'test_evaluations.jsonl', json.dumps(record) + '\n')
+    list_test(folder, result)  # before its figures can be read
     write_atomically(predictions_path, table.getvalue())
     write_atomically(result_path, json.dumps(result, indent=1) + '\n')
     return result_path, predictions_path
+
+
+def suffix_of(split, checkpoint, views):
+    """Return what the names of an evaluation's files carry: what differs from the usual."""
+    words = ((split, 'test'), (checkpoint, 'best'), (views, None))
+    return ''.join(f'_{word}' for word, usual in words if word != usual)
+
+
+def list_test(folder, result):
+    """Add evaluation ``result`` to those of the test split that run folder ``folder`` lists, if it is of that split."""
+    if result['split'] == 'test':
+        keys = ('evaluated_at', 'checkpoint', 'chosen_by', 'images', 'loss', 'top1', 'views', 'ensemble')
+        record = {key: result[key] for key in keys if key in result}
+        append(folder / 'test_evaluations.jsonl', json.dumps(record) + '\n')

@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from gluon_fgvc import __version__, backbones, config, data, methods
 from gluon_fgvc.analysis.report import write_report
-from gluon_fgvc.engine import checkpoint
-from gluon_fgvc.engine.evaluate import evaluation, predict, write_evaluation
+from gluon_fgvc.engine import checkpoint, metrics
+from gluon_fgvc.engine.evaluate import evaluation, list_test, predict, predict_together, suffix_of, write_evaluation
 from gluon_fgvc.engine.log import Log, progress
 from gluon_fgvc.engine.loop import fit
 from gluon_fgvc.errors import CheckpointError, ConfigError, DataError
@@ -65,12 +65,13 @@ def build_method(cfg, num_classes, contexts):
     return method, normalize
 
 
-def loader_of(cfg, image_set, *, train=False):
-    """Return the loader of one split, prepared as ``data.train`` or ``data.test`` says."""
-    transform = data.TrainTransform(cfg.data.train) if train else data.TestTransform(cfg.data.test)
+def loader_of(cfg, image_set, *, train=False, transform=None, workers=None):
+    """Return the loader of one split, prepared as ``data.train`` or ``data.test`` says, or by ``transform``."""
+    transform = transform or (data.TrainTransform(cfg.data.train) if train else data.TestTransform(cfg.data.test))
     return data.Loader(image_set, transform, cfg.data.batch_size, train=train, seed=cfg.run.seed,
-                       workers=cfg.data.workers, threads=cfg.data.worker_type == 'thread', cache=cfg.data.cache,
-                       bad_image=cfg.data.bad_image, last='discard' if train else 'keep')
+                       workers=cfg.data.workers if workers is None else workers,
+                       threads=cfg.data.worker_type == 'thread', cache=cfg.data.cache, bad_image=cfg.data.bad_image,
+                       last='discard' if train else 'keep')
 
 
 # --- training --------------------------------------------------------------------------------
@@ -121,6 +122,7 @@ def _fit(cfg, folder, source, contexts, log):
         loaders.append(loader_of(cfg, source.val))
     try:
         method, normalize = build_method(cfg, len(source.classes), contexts)
+        _check_sizes(method, loaders)
         _check_classes(method, normalize, loaders[0], len(source.classes), contexts[0])
         started = time.time()
         fit(method, (source.train, loaders[0]), (source.val, loaders[1]) if source.val else None, cfg, folder, log,
@@ -156,9 +158,7 @@ def _earlier_evaluation(run):
 
 def evaluate(run, split='test', *, log=None):
     """Evaluate a :class:`Run` on a split, write ``evaluation*.json`` and ``predictions*.csv``, return the summary."""
-    image_set = getattr(run.source, split)
-    if image_set is None:
-        raise ConfigError(f"there is no {split} split: data.val_share is 0 and the data set brings none")
+    image_set = _split(run, split)
     loader = loader_of(run.cfg, image_set)
     try:
         with progress(len(image_set), split) as bar:
@@ -173,14 +173,85 @@ def evaluate(run, split='test', *, log=None):
     return result
 
 
+def evaluate_together(runs, split='test', views=None, folder=None):
+    """Evaluate the mean probability of several runs, or of several views of each image, beside the single views.
+
+    :param runs: list of :class:`Run` on the same classes and images; their preparation of images may differ.
+    :param views: None, or test-time augmentation, one of ``data.VIEWS``.
+    :param folder: receives ``evaluation*.json`` and ``predictions*.csv``; None is the folder of the only run.
+    :returns: the summary; its ``members`` hold each run's single view, which :func:`headline` shows as well.
+    :raises ConfigError: if the runs differ in classes or images, if several have no ``folder``, or if that holds
+        such an evaluation already.
+    """
+    first, image_set = runs[0], _split(runs[0], split)
+    if folder is None and len(runs) > 1:
+        raise ConfigError('several runs need a folder of their own for the result (--out)')
+    for run in runs[1:]:
+        other = _split(run, split)
+        if run.classes != first.classes or not np.array_equal(other.labels, image_set.labels):
+            raise ConfigError(f"'{run.folder}' and '{first.folder}' have other classes or {split} images; an ensemble "
+                              'needs the same')
+    suffix = suffix_of(split, first.which, views)
+    if folder is not None and (Path(folder) / f'evaluation{suffix}.json').exists():
+        raise ConfigError(f"'{Path(folder) / f'evaluation{suffix}.json'}' exists already; name another folder")
+
+    transforms = [data.test_views(run.cfg.data.test, views) for run in runs]
+    count, loaders, members = sum(map(len, transforms)), [], []
+    try:
+        for run, own in zip(runs, transforms):
+            cfg = replace(run.cfg, data=replace(run.cfg.data, batch_size=first.cfg.data.batch_size,
+                                                bad_image=first.cfg.data.bad_image, cache=0))
+            views_of_run = [loader_of(cfg, _split(run, split), transform=transform,
+                                      workers=first.cfg.data.workers // count) for transform in own]
+            loaders += views_of_run
+            members.append([(run.method.net, run.normalize, loader) for loader in views_of_run])
+        with progress(len(image_set), split) as bar:
+            together, alone = predict_together(members, image_set, first.contexts, bar)
+        _report_bad(loaders[0], None)
+        skipped = len(loaders[0].bad)
+    finally:
+        for loader in loaders:
+            loader.close()
+    singles = [evaluation(predictions, image_set, first.classes, skipped, run.chosen_by, run.which, first.source.groups)
+               for predictions, run in zip(alone, runs)]
+    result = evaluation(together, image_set, first.classes, skipped, first.chosen_by, first.which, first.source.groups)
+    result['views'] = views
+    result['members'] = [{'run': str(run.folder), 'views': len(own), 'chosen_by': run.chosen_by,
+                          **metrics.summary(predictions, len(first.classes))}
+                         for run, own, predictions in zip(runs, transforms, alone)]
+    if len(runs) > 1:
+        for run, single in zip(runs, singles):
+            list_test(run.folder, {**single, 'ensemble': str(folder)})
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    write_evaluation(Path(folder or first.folder), together, image_set, first.classes, result)
+    for single in singles:
+        tqdm.write(f'single view, {headline(single)}')
+    tqdm.write(headline(result))
+    return result
+
+
+def _split(run, split):
+    image_set = getattr(run.source, split)
+    if image_set is None:
+        raise ConfigError(f"there is no {split} split: data.val_share is 0 and the data set brings none")
+    return image_set
+
+
 def headline(result):
     """Return one line that sums an evaluation up and says which split chose the epoch."""
     tops = ' '.join(f'top-{k} {result[f"top{k}"]:.4f}' for k in (1, 3, 5) if f'top{k}' in result)
-    chosen = result['chosen_by']
-    by = f"epoch {chosen['epoch'] + 1}, chosen by {chosen['split']} {chosen['metric']}" if chosen['split'] else \
-        f"epoch {chosen['epoch'] + 1}, the last (no validation split)"
     return (f"{result['split']}: {tops} mean class {result['mean_class_accuracy']:.4f} loss {result['loss']:.4f} on "
-            f"{result['images']} images ({by})")
+            f"{result['images']} images ({_origin(result)})")
+
+
+def _origin(result):
+    members, chosen = result.get('members', ()), result['chosen_by']
+    if members:
+        return (f"mean of {len(members)} network{'s' * (len(members) > 1)}, {members[0]['views']} "
+                f"view{'s' * (members[0]['views'] > 1)} each")
+    if chosen['split']:
+        return f"epoch {chosen['epoch'] + 1}, chosen by {chosen['split']} {chosen['metric']}"
+    return f"epoch {chosen['epoch'] + 1}, the last (no validation split)"
 
 
 def _report_bad(loader, log):
@@ -188,6 +259,15 @@ def _report_bad(loader, log):
         (log.line if log else tqdm.write)(f'skipped {path}: {reason}')
     if loader.bad:
         (log.line if log else tqdm.write)(f'{len(loader.bad)} broken images were skipped (data.bad_image: skip)')
+
+
+def _check_sizes(method, loaders):
+    """Refuse images that are not squares of one size where the method needs them so."""
+    for section, loader in zip(('data.train', 'data.test'), loaders):
+        size = loader.transform.output_size
+        if method.square_images and (size is None or size[0] != size[1]):
+            images = 'images of many sizes' if size is None else f'images of {size[0]} x {size[1]}'
+            raise ConfigError(f'{section} gives {images}, the method takes square ones; set {section}.crop')
 
 
 def _check_classes(method, normalize, loader, num_classes, context):
@@ -353,7 +433,8 @@ class Run:
         # The parameters come from the checkpoint: the source of the pretrained ones is not needed again.
         tree = config.to_tree(cfg)
         tree['backbone']['weights'] = 'none'
-        tree['method'].pop('init_from_imagenet', None)
+        for key in ('init_from_imagenet', 'attention_weights'):
+            tree['method'].pop(key, None)
         method, normalize = build_method(
             config.from_tree(tree, data.options, methods.options, str(folder / 'config.yaml')), len(classes), contexts)
         checkpoint.load_parameters(folder, record, method.train_net)

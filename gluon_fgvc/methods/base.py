@@ -36,6 +36,7 @@ class Method:
     """
 
     OUTPUTS = ('scores',)  # names of what train_net returns, in order
+    square_images = False  # whether all images must be squares of one size
 
     net = None        # HybridBlock: images (N,3,H,W), normalised → scores (N,K)
     train_net = None  # HybridBlock: images (N,3,H,W), normalised → OUTPUTS
@@ -56,6 +57,13 @@ class Method:
     def maps(self, images):
         """Return pictures of what the network looks at: dict of name → NDArray (N,h,w), non-negative."""
         raise NotImplementedError
+
+    def grids(self, images):
+        """Return where the network samples images on its way: dict of name → NDArray (N,2,O,O), empty if nowhere.
+
+        x before y, from -1 to 1 between the centres of the outermost pixels, as ``BilinearSampler`` takes them.
+        """
+        return {}
 
     def split(self):
         """Return ``(trunk, top)`` with ``top(trunk(x)) = train_net(x)`` where features can be reused, else None."""

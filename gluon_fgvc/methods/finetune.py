@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from typing import Mapping
 
 import mxnet as mx
-from mxnet import nd
+from mxnet import autograd, nd
 
 from gluon_fgvc.config import option
 from gluon_fgvc.errors import ConfigError, did_you_mean
@@ -71,11 +71,18 @@ class Method(Base):
         return self.net.split()
 
     def maps(self, images):
-        """Return the class activation map of the predicted class: relu(Σ_c w_kc F_c) (N,h,w)."""
+        """Return the class activation map of the predicted class, relu(Σ_c g_c F_c) (N,h,w).
+
+        g_c is the gradient of the class score with respect to channel c, summed over space (Grad-CAM, but for the
+        constant factor hw); where the map is averaged, it is the classifier's weight w_kc.
+        """
         features = self.net.body(images)                                              # (N,C,h,w)
-        predicted = self.net(images).argmax(axis=1)                                   # (N,)
-        weights = nd.take(self.net.classifier.weight.data(images.context), predicted)  # (N,C)
-        activation = (features * weights.expand_dims(2).expand_dims(3)).sum(axis=1)    # (N,h,w)
+        features.attach_grad()
+        with autograd.record(train_mode=False):
+            score = self.net.classifier(self.net.body.pool(features)).max(axis=1)     # (N,)
+        score.backward(train_mode=False)
+        weights = features.grad.sum(axis=(2, 3), keepdims=True)                       # (N,C,1,1)
+        activation = (features * weights).sum(axis=1)                                 # (N,h,w)
         return {'class activation': nd.relu(activation)}
 
 

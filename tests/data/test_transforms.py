@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gluon_fgvc import data
 from gluon_fgvc.config import TestView, TrainView
 from gluon_fgvc.data import TestTransform, TrainTransform
 from gluon_fgvc.data.transforms import _reduction, resize
@@ -206,3 +207,46 @@ def test_small_image_names_sizes_and_key():
 def test_contradictions(view, message):
     with pytest.raises(ConfigError, match=message):
         (TestTransform if isinstance(view, TestView) else TrainTransform)(view)
+
+
+# --- several views of one image --------------------------------------------------------------
+
+def test_flip_adds_the_mirror_image():
+    plain, mirrored = data.test_views(TestView(crop=2), 'flip')
+    image = numbered(4, 4)
+    assert first(plain(image)) == [[5, 6], [9, 10]]
+    assert first(mirrored(image)) == [[6, 5], [10, 9]]
+
+
+def test_ten_crop_takes_centre_and_corners_and_mirrors_them():
+    found = [first(transform(numbered(3, 4))) for transform in data.test_views(TestView(crop=2), 'ten_crop')]
+    assert found[:5] == [[[1, 2], [5, 6]], [[0, 1], [4, 5]], [[2, 3], [6, 7]], [[4, 5], [8, 9]], [[6, 7], [10, 11]]]
+    assert found[5:] == [[row[::-1] for row in view] for view in found[:5]]
+
+
+def test_multi_scale_keeps_the_part_in_view():
+    views = data.test_views(TestView(resize=256, crop=224), 'multi_scale')
+    assert [view.output_size for view in views] == [(224, 224), (192, 192), (288, 288)]
+    image = np.zeros((300, 300, 3), np.uint8)
+    image[75:225, 75:225] = 255  # half of the height, whatever the scale
+    for view in views:
+        shown = view(image)[:, :, 0] > 127
+        assert shown.any(axis=1).mean() == pytest.approx(128 / 224, abs=0.02)
+    assert [view.output_size for view in data.test_views(TestView(resize=(96, 128)), 'multi_scale')] == [
+        (96, 128), (64, 96), (128, 160)]
+
+
+@pytest.mark.parametrize('kind', [None, *data.VIEWS])
+def test_the_first_view_is_the_single_one(kind):
+    image = rng().integers(0, 256, (80, 90, 3), dtype=np.uint8)
+    view = TestView(resize=72, crop=64)
+    np.testing.assert_array_equal(data.test_views(view, kind)[0](image), TestTransform(view)(image))
+
+
+@pytest.mark.parametrize('view, kind, says', [
+    (TestView(resize=64), 'ten_crop', 'ten_crop needs data.test.crop'),
+    (TestView(crop=64), 'multi_scale', 'multi_scale needs data.test.resize'),
+    (TestView(crop=64), 'flop', "unknown test-time augmentation 'flop'; did you mean 'flip'?")])
+def test_views_that_cannot_be_had(view, kind, says):
+    with pytest.raises(ConfigError, match=says.replace('?', r'\?')):
+        data.test_views(view, kind)
