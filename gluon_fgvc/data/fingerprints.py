@@ -18,6 +18,7 @@ ROWS, PAIRS = 4096, 512  # of a matrix product, and of thumbnails compared at on
 # pixels differ by more than LEVELS (of 256), which coding and noise cost, plus RANGE_SHARE of the range of the
 # neighbouring pixels, which is what misplacement by a part of a pixel can do.
 LEVELS, RANGE_SHARE, DIFFERING = 8.0, 0.75, 0.02
+CORRELATION = 0.94              # at least, of the thumbnails blurred: small subjects are all edge, where slack is wide
 GAIN, OFFSET = (0.65, 1.5), 60  # what retouching may do; the offset is that of middle gray
 CLIPPED = 10, 240               # beyond these, highlights and shadows may have been lost
 
@@ -67,9 +68,10 @@ def same_photograph(first, second):
     gain, offset = _fit(a, b, 1 / (LEVELS + RANGE_SHARE * (range_a + range_b) / 2) ** 2)
     retouching = (gain > GAIN[0]) & (gain < GAIN[1]) & (np.abs(offset + 128 * (gain - 1)) < OFFSET)
     gain, offset = gain[:, None, None, None], offset[:, None, None, None]
+    expected = np.clip(a * gain + offset, 0, 255)
     slack = LEVELS + RANGE_SHARE * (range_a * gain + range_b) / 2
-    differing = (np.abs(np.clip(a * gain + offset, 0, 255) - b) > slack).any(-1)
-    return retouching & (differing.mean((1, 2)) <= DIFFERING)
+    differing = (np.abs(expected - b) > slack).any(-1).mean((1, 2))
+    return retouching & (differing <= DIFFERING) & (_correlation(_blurred(expected), _blurred(b)) >= CORRELATION)
 
 
 def _clipped(values):
@@ -100,13 +102,27 @@ def _least_squares(a, b, weight):
     return gain, mean_b - gain * mean_a
 
 
+def _correlation(a, b):
+    a, b = (values.reshape(len(values), -1) for values in (a, b))
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    deviation_a, deviation_b = a.std(1), b.std(1)
+    # Noise does not correlate: two blank images are alike.
+    blank = np.maximum(deviation_a, deviation_b) < 2
+    return np.where(blank, 1, (a * b).mean(1) / np.maximum(deviation_a * deviation_b, 1e-9))
+
+
 def _local_range(thumbnails):
     """Return the largest minus the smallest value of each pixel and its eight neighbours, for (n,H,W,C)."""
+    parts = _neighbours(thumbnails)
+    return np.maximum.reduce(parts) - np.minimum.reduce(parts)
+
+
+def _blurred(thumbnails):
+    return sum(_neighbours(thumbnails)) / 9
+
+
+def _neighbours(thumbnails):
+    """Return nine views: the images moved by -1, 0 and 1 pixel either way, their borders repeated."""
+    height, width = thumbnails.shape[1:3]
     padded = np.pad(thumbnails, ((0, 0), (1, 1), (1, 1), (0, 0)), mode='edge')
-    high, low = thumbnails.copy(), thumbnails.copy()
-    for y in range(3):
-        for x in range(3):
-            part = padded[:, y:y + thumbnails.shape[1], x:x + thumbnails.shape[2]]
-            np.maximum(high, part, out=high)
-            np.minimum(low, part, out=low)
-    return high - low
+    return [padded[:, y:y + height, x:x + width] for y in range(3) for x in range(3)]
