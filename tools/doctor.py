@@ -1,11 +1,14 @@
-"""Check a data set or this machine; what is found is printed with its remedy, and the exit code is then 3."""
+"""Check a data set or this machine; what is found is printed with its remedy, and the exit code is then 3.
+
+`doctor.py data` looks at every image of a data set, `doctor.py env` at Python, libraries, threads and disk.
+"""
 import json
 import os
 import runpy
 import sys
 from pathlib import Path
 
-# 'env' must answer where gluon_fgvc cannot be imported: that is when it is needed.
+# 'env' must answer where gluon_fgvc cannot be imported: hence the imports inside functions.
 DIAGNOSIS = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'gluon_fgvc', 'diagnosis.py')
 
 
@@ -13,34 +16,36 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv[:1] == ['env']:
         return runpy.run_path(DIAGNOSIS)['main'](argv[1:])
-    from gluon_fgvc import cli
-    parser = cli.Parser(__doc__, 'python tools/doctor.py data --cfg configs/finetune/quickstart.yaml --report doctor')
-    names = parser.add_subparsers(dest='what', metavar='data | env', parser_class=cli.Parser, required=True,
-                                  help='data: the images of a configuration; env: Python, libraries, threads, disk')
-    add_data(names)
-    names.add_parser('env', description='', example='')
-    return check_data(parser.parse_args(argv))
-
-
-def add_data(names):
+    from gluon_fgvc import cli, environment
     from gluon_fgvc.data.findings import KINDS
-    from gluon_fgvc.environment import available_cpus
-    parser = names.add_parser(
-        'data', example='python tools/doctor.py data --cfg configs/finetune/quickstart.yaml --ignore gray',
-        description='Look at every image of a data set once: broken files, odd modes, thin classes, duplicates.')
-    parser.add_argument('--cfg', '--config', '--config-file', dest='cfg', metavar='FILE', required=True,
-                        help='configuration whose section data is checked')
-    parser.add_argument('--workers', metavar='N', type=int, default=available_cpus(),
-                        help='processes that read images; 0 reads in this one; default: the CPUs, %(default)s')
-    parser.add_argument('--json', metavar='FILE', type=Path, help='write everything that was found')
-    parser.add_argument('--report', metavar='DIR', type=Path, help='write a page with pictures of the worst')
-    parser.add_argument('--ignore', metavar='KIND', nargs='+', default=[], choices=list(KINDS),
-                        help=f'what is no problem here, of {", ".join(KINDS)}')
-    parser.add_argument('--overwrite', action='store_true', help='replace an earlier --json or --report')
-    parser.add_argument('overrides', nargs='*', metavar='KEY=VALUE', help='overrides of the file, e.g. data.fold=1')
+    from gluon_fgvc.errors import ConfigError
+    parser = cli.Parser(__doc__, 'python tools/doctor.py data --cfg configs/finetune/quickstart.yaml --report doctor')
+    names = parser.add_subparsers(dest='what', metavar='data | env', parser_class=cli.Parser, help='what to check')
+    data = names.add_parser(
+        'data', description='Look at every image of a data set: broken files, odd modes, thin classes, duplicates, '
+                            'labels that contradict one another. docs/doctor.md explains the kinds.',
+        example='python tools/doctor.py data --cfg configs/finetune/quickstart.yaml --ignore gray')
+    data.add_argument('--cfg', '--config', '--config-file', dest='cfg', metavar='FILE', required=True,
+                      help='configuration whose data set is checked')
+    data.add_argument('--workers', metavar='N', type=int, default=environment.available_cpus(),
+                      help='processes that read images; 0 reads in this one; default: the CPUs, %(default)s')
+    data.add_argument('--json', metavar='FILE', type=Path, help='write all that was found')
+    data.add_argument('--report', metavar='DIR', type=Path, help='write a page with pictures of the worst')
+    data.add_argument('--ignore', metavar='KIND', action='append', default=[], choices=list(KINDS),
+                      help='what is no problem here; may be repeated')
+    data.add_argument('--overwrite', action='store_true', help='replace an earlier --json or --report')
+    data.add_argument('overrides', nargs='*', metavar='KEY VALUE | KEY=VALUE',
+                      help='overrides of the file, e.g. data.fold=1')
+    names.add_parser('env', description='Check Python, libraries, threads and disk.', add_help=False,
+                     example='python tools/doctor.py env --json env.json')
+    args = parser.parse_args(argv)
+    if args.what is None:
+        raise ConfigError(f"say what to check: '{parser.prog} data --cfg FILE' or '{parser.prog} env'")
+    return check_data(args)
 
 
 def check_data(args):
+    """Check the data set of ``args.cfg`` and write what was asked for; return the exit code."""
     from gluon_fgvc import cli, config, data
     from gluon_fgvc.analysis.data_page import PAGE, write_page
     from gluon_fgvc.data import doctor
@@ -51,8 +56,7 @@ def check_data(args):
     from gluon_fgvc.files import write_atomically
     if args.workers < 0:
         raise ConfigError(f'--workers {args.workers} must be at least 0')
-    page = args.report and args.report / PAGE
-    for path in (args.json, page):
+    for path in (args.json, args.report and args.report / PAGE):
         if path and path.exists() and not args.overwrite:
             raise ConfigError(f"'{path}' exists; name another, or add --overwrite")
     cfg = load_config(args.cfg, config.parse_overrides(args.overrides))
@@ -63,12 +67,18 @@ def check_data(args):
     tree = {'data': config.to_tree(cfg)['data'], 'ignored': args.ignore, **report.tree()}
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        print(f"findings: {write_atomically(args.json, json.dumps(tree, indent=1) + chr(10))}")
-    if page:
+        print(f'findings: {write_atomically(args.json, json.dumps(tree, indent=1))}')
+    if args.report:
         print(f'page: {write_page(args.report, tree, KINDS, doctor.reader(source))}')
     return cli.PROBLEMS if report.findings else cli.OK
 
 
-if __name__ == '__main__':
+def run():
+    if sys.argv[1:2] == ['env']:
+        return main()
     from gluon_fgvc import cli
-    sys.exit(cli.run(main))
+    return cli.run(main)
+
+
+if __name__ == '__main__':
+    sys.exit(run())
