@@ -24,6 +24,7 @@ PACKAGES = {
     'PIL': 'pillow',
     'yaml': 'pyyaml',
     'safetensors': 'safetensors',
+    'scipy': 'scipy',
     'tqdm': 'tqdm',
 }
 

@@ -10,12 +10,12 @@ from gluon_fgvc.data.base import ImageSet, Source
 from gluon_fgvc.data.findings import Finding
 from gluon_fgvc.data.images import BrokenImage, Picture, read_image
 from gluon_fgvc.data.loaders import Batch, Loader
-from gluon_fgvc.data.splits import stratified_split
+from gluon_fgvc.data.splits import split_record, stratified_split
 from gluon_fgvc.data.transforms import TestTransform, TrainTransform
 from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 
 __all__ = ['Batch', 'BrokenImage', 'ImageSet', 'Loader', 'Picture', 'Source', 'TestTransform', 'TrainTransform',
-           'available', 'build', 'options', 'read_image', 'stratified_split', 'survey']
+           'available', 'build', 'options', 'read_image', 'split_record', 'stratified_split', 'survey']
 
 
 def available():

@@ -30,8 +30,9 @@ def thumbnail(image):
 
 def perceptual_hash(image):
     """Return the hash of ``image`` (H,W,3) uint8 RGB as (BITS,) bool."""
-    gray = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
-    return (cv2.dct(gray.astype(np.float32))[:8, :8] > 0).ravel()[1:]
+    # Floating point from here on: rounding would decide the signs in images of low contrast.
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return (cv2.dct(cv2.resize(gray, (32, 32), interpolation=cv2.INTER_AREA))[:8, :8] > 0).ravel()[1:]
 
 
 def near_pairs(hashes, thumbnails):

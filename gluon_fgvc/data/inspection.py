@@ -12,7 +12,8 @@ from gluon_fgvc.data import fingerprints
 from gluon_fgvc.data.images import PNG, Broken, decode
 from gluon_fgvc.errors import DataError
 
-DETAIL = 64  # pixels that the shorter side keeps, at least, when a JPEG is decoded at reduced size
+DETAIL = 64   # pixels that the shorter side keeps, at least, when a JPEG is decoded at reduced size
+ENOUGH = 256  # pixels of the shorter side; more add nothing to a fingerprint
 SAME_FORMAT = {'MPO': 'JPEG'}  # a JPEG with further pictures after it, as some cameras write
 
 
@@ -97,6 +98,10 @@ def _reduced(form, size):
 
 
 def _looks(image):
+    height, width = image.shape[:2]
+    if min(height, width) > ENOUGH:
+        scale = ENOUGH / min(height, width)
+        image = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
     spread = image.max(-1).astype(np.int16) - image.min(-1)
     return {'gray': bool((spread > 2).mean() < 0.001), 'hash': fingerprints.perceptual_hash(image),
             'thumbnail': fingerprints.thumbnail(image)}
