@@ -40,7 +40,7 @@ def main(argv=None):
                      example='python tools/doctor.py env --json env.json')
     args = parser.parse_args(argv)
     if args.what is None:
-        raise ConfigError(f"say what to check: '{parser.prog} data --cfg FILE' or '{parser.prog} env'")
+        raise ConfigError("say what to check: 'doctor.py data --cfg FILE' or 'doctor.py env'")
     return check_data(args)
 
 
