@@ -1,10 +1,13 @@
 """Perceptual fingerprints: which images are the same photograph, after re-encoding, scaling or retouching.
 
-Two steps. A hash of 63 bits, the signs of the lowest frequencies of the cosine transform (after Zauner,
-*Implementation and benchmarking of perceptual image hash functions*, 2010, sec. 3.2.1), proposes pairs: all pairs
-within ``RADIUS`` bits, by matrix products in blocks, so that 10,000 images take a second and memory stays
-bounded. Two small thumbnails then decide. Zauner's hash compares each frequency with their median; a sign does
-not change with brightness and contrast at all.
+A hash of 63 bits, the signs of the lowest frequencies of the cosine transform (after Zauner, *Implementation and
+benchmarking of perceptual image hash functions*, 2010, sec. 3.2.1), proposes pairs: all pairs within ``RADIUS``
+bits, by matrix products in blocks, so that 10,000 images take a second and memory stays bounded. Zauner compares
+each frequency with their median; a sign does not change with brightness and contrast at all. Small thumbnails then
+decide.
+
+Some objects look alike without being one: solar cells, products on a belt. An image that is like more than
+``CROWD`` others is therefore held to a strict comparison, which forgives coding and brightness but no misplacement.
 """
 import cv2
 import numpy as np
@@ -14,11 +17,15 @@ BITS = 63     # of a hash: 8 x 8 frequencies without the mean
 RADIUS = 16   # differing bits up to which two hashes propose a pair
 ROWS, PAIRS = 4096, 512  # of a matrix product, and of thumbnails compared at once: what bounds the memory
 
-# Two thumbnails are of one photograph if, after the gain and offset that fit best, no more than DIFFERING of their
-# pixels differ by more than LEVELS (of 256), which coding and noise cost, plus RANGE_SHARE of the range of the
-# neighbouring pixels, which is what misplacement by a part of a pixel can do.
+CROWD = 5     # likenesses from which on an image is one of many of its kind
+
+# Two thumbnails are alike if, after the gain and offset that fit best, no more than DIFFERING of their pixels differ
+# by more than LEVELS (of 256), which coding and noise cost, plus RANGE_SHARE of the range of the neighbouring pixels,
+# which is what misplacement by a part of a pixel can do.
 LEVELS, RANGE_SHARE, DIFFERING = 8.0, 0.75, 0.02
+STRICT_LEVELS, STRICT_SHARE = 3.0, 0.1
 CORRELATION = 0.94              # at least, of the thumbnails blurred: small subjects are all edge, where slack is wide
+COARSE, COARSE_CORRELATION = 8, 0.85  # what spares most proposals the comparison: side, and least correlation
 GAIN, OFFSET = (0.65, 1.5), 60  # what retouching may do; the offset is that of middle gray
 CLIPPED = 10, 240               # beyond these, highlights and shadows may have been lost
 
@@ -36,16 +43,36 @@ def perceptual_hash(image):
 
 
 def near_pairs(hashes, thumbnails):
-    """Yield (i, j), i < j, of all images that are one photograph.
+    """Return the list of (i, j), i < j, of all images that are one photograph.
 
     :param hashes: (N,BITS) bool.
     :param thumbnails: (N,SIDE,SIDE,3) uint8.
     """
+    coarse, blank = _coarse(thumbnails)
+    likenesses = np.zeros(len(thumbnails), np.int64)
+    found, doubtful = [], []
     for first, second in proposed_pairs(hashes):
+        likely = np.einsum('nc,nc->n', coarse[first], coarse[second]) >= COARSE_CORRELATION
+        likely |= blank[first] & blank[second]
+        first, second = first[likely], second[likely]
         for start in range(0, len(first), PAIRS):
             i, j = first[start:start + PAIRS], second[start:start + PAIRS]
-            same = same_photograph(thumbnails[i], thumbnails[j])
-            yield from zip(i[same].tolist(), j[same].tolist())
+            alike, strictly = compare(thumbnails[i], thumbnails[j])
+            np.add.at(likenesses, np.concatenate([i[alike], j[alike]]), 1)
+            found += zip(i[strictly].tolist(), j[strictly].tolist())
+            alike &= ~strictly & (likenesses[i] <= CROWD) & (likenesses[j] <= CROWD)
+            doubtful += zip(i[alike].tolist(), j[alike].tolist())
+    return sorted(found + [(i, j) for i, j in doubtful if max(likenesses[i], likenesses[j]) <= CROWD])
+
+
+def _coarse(thumbnails):
+    """Return (N,COARSE²) gray thumbnails of zero mean and length 1, and (N,) which are of one shade."""
+    step = SIDE // COARSE
+    gray = thumbnails.reshape(-1, COARSE, step, COARSE, step, 3).mean((2, 4, 5), dtype=np.float32)
+    gray = gray.reshape(-1, COARSE ** 2)
+    gray -= gray.mean(1, keepdims=True)
+    length = np.sqrt((gray ** 2).sum(1, keepdims=True))
+    return gray / np.maximum(length, 1e-6), length[:, 0] < 2 * COARSE
 
 
 def proposed_pairs(hashes, radius=RADIUS):
@@ -59,8 +86,11 @@ def proposed_pairs(hashes, radius=RADIUS):
             yield i[i < j], j[i < j]
 
 
-def same_photograph(first, second):
-    """Compare pairs of thumbnails, (n,SIDE,SIDE,3) uint8 each; return (n,) bool."""
+def compare(first, second):
+    """Compare pairs of thumbnails, (n,SIDE,SIDE,3) uint8 each.
+
+    :returns: (n,) bool whether they are alike, and (n,) bool whether they are so without any misplacement.
+    """
     a, b = first.astype(np.float32), second.astype(np.float32)
     # Only from the one with more detail in highlights and shadows can the other be computed.
     swap = _clipped(a).mean((1, 2, 3)) > _clipped(b).mean((1, 2, 3))
@@ -70,9 +100,12 @@ def same_photograph(first, second):
     retouching = (gain > GAIN[0]) & (gain < GAIN[1]) & (np.abs(offset + 128 * (gain - 1)) < OFFSET)
     gain, offset = gain[:, None, None, None], offset[:, None, None, None]
     expected = np.clip(a * gain + offset, 0, 255)
-    slack = LEVELS + RANGE_SHARE * (range_a * gain + range_b) / 2
-    differing = (np.abs(expected - b) > slack).any(-1).mean((1, 2))
-    return retouching & (differing <= DIFFERING) & (_correlation(_blurred(expected), _blurred(b)) >= CORRELATION)
+    alike = retouching & (_correlation(_blurred(expected), _blurred(b)) >= CORRELATION)
+    difference, ranges = np.abs(expected - b), (range_a * gain + range_b) / 2
+
+    def within(levels, share):
+        return alike & ((difference > levels + share * ranges).any(-1).mean((1, 2)) <= DIFFERING)
+    return within(LEVELS, RANGE_SHARE), within(STRICT_LEVELS, STRICT_SHARE)
 
 
 def _clipped(values):

@@ -15,7 +15,7 @@ def thumbnails(*images):
 
 
 def same(first, second):
-    return bool(fingerprints.same_photograph(thumbnails(first), thumbnails(second))[0])
+    return bool(fingerprints.compare(thumbnails(first), thumbnails(second))[0][0])
 
 
 def test_a_hash_is_the_signs_of_the_low_frequencies():
@@ -99,4 +99,25 @@ def test_near_pairs_compare_what_the_hashes_propose(monkeypatch):
     monkeypatch.setattr(fingerprints, 'PAIRS', 2)
     images = [plant_defects.picture(7, k) for k in (0, 1, 0, 2, 0)]
     hashes = np.stack([fingerprints.perceptual_hash(image) for image in images])
-    assert sorted(fingerprints.near_pairs(hashes, thumbnails(*images))) == [(0, 2), (0, 4), (2, 4)]
+    assert fingerprints.near_pairs(hashes, thumbnails(*images)) == [(0, 2), (0, 4), (2, 4)]
+
+
+def pairs_of(images):
+    hashes = np.stack([fingerprints.perceptual_hash(image) for image in images])
+    return fingerprints.near_pairs(hashes, thumbnails(*images))
+
+
+@pytest.mark.parametrize('count, found', [(fingerprints.CROWD + 1, True), (fingerprints.CROWD + 2, False)])
+def test_likeness_to_a_crowd_says_nothing(count, found):
+    """Crops of one picture are alike two by two; of six each has five likenesses, of seven more than CROWD."""
+    picture = cv2.resize(plant_defects.picture(7, 4), (192, 192))
+    crops = [picture[k:180 + k, :180] for k in range(count)]  # each a pixel lower
+    assert all(same(one, other) for one in crops for other in crops)
+    pairs = pairs_of(crops)
+    assert (len(pairs) == count * (count - 1) / 2) == found
+
+
+def test_a_crowd_of_true_copies_is_found():
+    picture = cv2.resize(plant_defects.picture(7, 4), (192, 192), interpolation=cv2.INTER_CUBIC)
+    copies = [decode(plant_defects.encode(picture, 'JPEG', quality=quality)) for quality in range(80, 97, 2)]
+    assert len(pairs_of(copies)) == len(copies) * (len(copies) - 1) / 2
