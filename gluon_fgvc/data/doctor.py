@@ -16,7 +16,6 @@ import numpy as np
 
 from gluon_fgvc.data.findings import KINDS, Finding
 from gluon_fgvc.data.fingerprints import near_pairs
-from gluon_fgvc.data.images import read_image
 from gluon_fgvc.data.inspection import inspect
 from gluon_fgvc.errors import DataError
 
@@ -86,7 +85,7 @@ def reader(source):
             index.update((path, (images, i)) for images in _splits_of(source) for i, path in enumerate(images.paths))
         try:
             images, i = index[name]
-            return images.read(i) if getattr(images, 'reader', None) else read_image(name)
+            return images.read(i)
         except (KeyError, DataError):
             return None
     return read

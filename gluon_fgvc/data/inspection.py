@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from gluon_fgvc.data import fingerprints
-from gluon_fgvc.data.images import PNG, Broken, decode
-from gluon_fgvc.errors import DataError
+from gluon_fgvc.data.images import PNG, BrokenImage, Picture
 
 DETAIL = 64   # pixels that the shorter side keeps, at least, when a JPEG is decoded at reduced size
 ENOUGH = 256  # pixels of the shorter side; more add nothing to a fingerprint
@@ -20,10 +19,10 @@ SAME_FORMAT = {'MPO': 'JPEG'}  # a JPEG with further pictures after it, as some 
 class Inspection(NamedTuple):
     """What one look at an image gives; without a ``fingerprint`` it could not be read."""
 
-    digest: bytes                                # of the file's bytes, or of the pixels where there is no file
+    digest: bytes                                # of the file's bytes, or of the pixels where they are no file
     problems: Tuple[Tuple[str, str], ...] = ()   # (kind, detail)
     format: Optional[str] = None                 # e.g. 'JPEG'
-    size: Optional[Tuple[int, int]] = None       # width, height as stored
+    size: Optional[Tuple[int, int]] = None       # width, height, upright
     gray: Optional[bool] = None
     hash: Optional[np.ndarray] = None            # (BITS,) bool
     thumbnail: Optional[np.ndarray] = None       # (SIDE,SIDE,3) uint8
@@ -34,41 +33,39 @@ class Inspection(NamedTuple):
 
 
 def inspect(image_set, index):
-    """Inspect image ``index`` of an :class:`~gluon_fgvc.data.base.ImageSet`: its file, or what its reader gives."""
-    if getattr(image_set, 'reader', None) is None:
-        return inspect_file(image_set.paths[index])
+    """Inspect image ``index`` of an :class:`~gluon_fgvc.data.base.ImageSet`."""
+    path = image_set.paths[index]
     try:
-        image = image_set.read(index)
-    except DataError as error:
-        return Inspection(_digest(image_set.paths[index].encode()), (('unreadable', str(error)),))
-    digest = _digest(np.ascontiguousarray(image), repr(image.shape).encode())
-    return Inspection(digest, size=image.shape[1::-1], **_looks(image))
+        image = image_set.open(index)
+        return _inspect_picture(image, path) if isinstance(image, Picture) else _inspect_array(image)
+    except BrokenImage as error:
+        return Inspection(b'', (('truncated' if error.truncated else 'unreadable', error.reason),))
 
 
-def inspect_file(path):
-    """Inspect the image file at ``path``."""
+def _inspect_array(image):
+    return Inspection(_digest(np.ascontiguousarray(image), repr(image.shape).encode()), size=image.shape[1::-1],
+                      **_looks(image))
+
+
+def _inspect_picture(picture, path):
+    reduction = next((r for r in (8, 4, 2) if picture.reducible and min(picture.shape) >= r * DETAIL), 1)
+    image = picture.pixels(reduction)
+    form, problems = _storage(picture.data, path)
+    return Inspection(_digest(picture.data), problems, form, picture.shape[::-1], **_looks(image))
+
+
+def _storage(data, path):
+    """Return the format of a file and its (kind, detail) problems, as its head tells them."""
     try:
-        with open(path, 'rb') as stream:
-            data = stream.read()
-    except OSError as error:
-        return Inspection(_digest(os.fsencode(path)), (('unreadable', error.strerror),))
-    problems = []
-    try:
-        # The head alone; pixels are decoded below, by what decodes them in training.
         with Image.open(io.BytesIO(data)) as head:
-            form, size = SAME_FORMAT.get(head.format, head.format), head.size
-            problems += _modes(data, head)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        form = size = None
-    try:
-        image = decode(data, _reduced(form, size))
-    except Broken as error:
-        return Inspection(_digest(data), (('truncated' if error.truncated else 'unreadable', str(error)),), form, size)
+            form, problems = SAME_FORMAT.get(head.format, head.format), list(_modes(data, head))
+    except (OSError, ValueError, SyntaxError):  # OpenCV was content with it
+        return None, ()
     extension = os.path.splitext(path)[1].lower()
     expected = Image.registered_extensions().get(extension)
-    if form and expected and SAME_FORMAT.get(expected, expected) != form:
+    if expected and SAME_FORMAT.get(expected, expected) != form:
         problems.append(('wrong_extension', f'a {form} file named {extension}'))
-    return Inspection(_digest(data), tuple(problems), form, size, **_looks(image))
+    return form, tuple(problems)
 
 
 def _digest(*parts):
@@ -87,14 +84,6 @@ def _modes(data, head):
     # Pillow gives 16-bit colour as 'RGB'.
     if head.mode.startswith(('I', 'F')) or data.startswith(PNG) and data[24] == 16:
         yield '16-bit', 'only the upper 8 of 16 bits are used'
-
-
-def _reduced(form, size):
-    if form == 'JPEG':
-        for factor in (8, 4, 2):
-            if min(size) >= factor * DETAIL:
-                return getattr(cv2, f'IMREAD_REDUCED_COLOR_{factor}')
-    return cv2.IMREAD_COLOR
 
 
 def _looks(image):

@@ -9,10 +9,10 @@ from PIL import Image
 
 from gluon_fgvc import data
 from gluon_fgvc.config import DataConfig
-from gluon_fgvc.data import ImageSet, Source, doctor
-from gluon_fgvc.data.datasets import image_folder
+from gluon_fgvc.data import BrokenImage, ImageSet, Source, doctor
+from gluon_fgvc.data.datasets import image_folder, list_file
 from gluon_fgvc.data.findings import KINDS, Finding
-from gluon_fgvc.data.inspection import inspect_file
+from gluon_fgvc.data.inspection import inspect
 from gluon_fgvc.errors import DataError
 from tests.data import plant_defects
 
@@ -66,6 +66,12 @@ def test_a_killed_worker_is_an_error_and_not_a_wait(planted, monkeypatch):
 # --- one file --------------------------------------------------------------------------------
 
 PICTURE = plant_defects.picture(3, 0)
+
+
+def inspect_file(path):
+    return inspect(ImageSet('train', [path], np.zeros(1, np.int64)), 0)
+
+
 ICON = Image.fromarray(PICTURE).convert('RGBA')
 
 
@@ -197,7 +203,7 @@ def test_the_fewer_of_gray_and_colour_are_found(source):
 def test_images_of_a_reader_are_looked_at_as_well(source, tmp_path):
     def read(row):
         if row == 2:
-            raise DataError('record 2 is broken')
+            raise BrokenImage('record 2 is broken')
         return plant_defects.picture(5, 4 if row in (0, 4) else row)
     train = ImageSet('train', [f'a.rec#{k}' for k in range(5)], np.array([0, 0, 0, 1, 1]), reader=read)
     report = doctor.examine(Source(('ant', 'bee'), train, source(**CLEAN).test))
@@ -230,3 +236,15 @@ def test_readers_refuse_what_the_doctor_reads_past(planted):
     with pytest.raises(DataError, match="class '.*' of split '.*' has no images"):
         image_folder.read(image_folder.Options(root=str(planted[0] / 'images')))
     assert all(isinstance(finding, Finding) for finding in findings)
+
+
+def test_lists_that_name_an_image_twice_or_a_class_in_test_only(tmp_path, source):
+    source(**CLEAN)  # the files
+    (tmp_path / 'train.csv').write_text('train0.png,ant\ntrain1.png,ant\ntrain2.png,bee\ntrain3.png,bee\n')
+    (tmp_path / 'test.csv').write_text('test0.png,ant\ntest1.png,bee\ntrain0.png,bee\ntest0.png,cat\n')
+    options = list_file.Options(train_list=str(tmp_path / 'train.csv'), test_list=str(tmp_path / 'test.csv'))
+    with pytest.raises(DataError, match="is in split 'train' too"):
+        list_file.read(options)
+    report = doctor.examine(*data.survey(DataConfig(name='list_file', options=options)))
+    assert kinds(report) == [('label_conflict', ('train0.png', 'train0.png')),
+                             ('label_conflict', ('test0.png', 'test0.png')), ('class_mismatch', ('cat',))]

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gluon_fgvc.data import fingerprints
-from gluon_fgvc.data.images import decode
+from gluon_fgvc.data import Picture, fingerprints
 from tests.data import plant_defects
 
 
@@ -42,7 +41,7 @@ def test_brightness_and_contrast_hardly_move_a_hash(index, gain, offset):
 def test_a_retouched_photograph_is_the_same(index, how):
     image = plant_defects.picture(7, index)
     _, content = plant_defects.retouched(np.random.default_rng(index), image, how)
-    changed = decode(content)
+    changed = Picture('retouched', content).pixels()
     assert same(image, changed) and same(changed, image)
     different = fingerprints.perceptual_hash(image) != fingerprints.perceptual_hash(changed)
     assert different.sum() <= fingerprints.RADIUS
@@ -119,5 +118,6 @@ def test_likeness_to_a_crowd_says_nothing(count, found):
 
 def test_a_crowd_of_true_copies_is_found():
     picture = cv2.resize(plant_defects.picture(7, 4), (192, 192), interpolation=cv2.INTER_CUBIC)
-    copies = [decode(plant_defects.encode(picture, 'JPEG', quality=quality)) for quality in range(80, 97, 2)]
+    copies = [Picture('copy', plant_defects.encode(picture, 'JPEG', quality=quality)).pixels()
+              for quality in range(80, 97, 2)]
     assert len(pairs_of(copies)) == len(copies) * (len(copies) - 1) / 2
