@@ -191,7 +191,7 @@ def _group(source, members, exact):
     labels = sorted({int(images.labels[index]) for images, index in members})
     splits = list(dict.fromkeys(images.name for images, _ in members))
     names = ', '.join(f"'{source.classes[label]}'" for label in labels)
-    what = ('identical' if exact else 'one photograph') + f" in {' and '.join(splits)}"
+    what = ('identical' if exact else 'look like one photograph') + f" in {' and '.join(splits)}"
     if len(labels) > 1:
         kind, what = 'label_conflict', f'{what}, as {names}'
     else:
