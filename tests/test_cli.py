@@ -22,7 +22,8 @@ from gluon_fgvc import cli, data, weights
 from gluon_fgvc.engine import checkpoint, run
 from tests import small_run
 
-TOOLS = ('train', 'evaluate', 'predict', 'export', 'study', 'visualize', 'prepare_data', 'import_weights')
+TOOLS = ('train', 'evaluate', 'predict', 'export', 'study', 'visualize', 'prepare_data', 'import_weights', 'doctor',
+         'compare')
 
 
 def main_of(tool):
