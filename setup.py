@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r"^__version__ = '([^']+)'", (HERE / 'gluon_fgvc/__init__.py').read_text('utf-8'), re.M).group(1)
 
-# One list of the CUDA wheels: the one that is loaded before mxnet. That file needs nothing installed.
+# One list of what to install: the one that is checked before mxnet is imported. That file needs nothing installed.
 ENVIRONMENT = runpy.run_path(str(HERE / 'gluon_fgvc/environment.py'))
 CUDA = sorted(set(ENVIRONMENT['CUDA_LIBRARIES'].values()))
 
@@ -23,14 +23,8 @@ setup(
     packages=find_packages(include=['gluon_fgvc', 'gluon_fgvc.*']),
     python_requires='>=3.9,<3.12',
     install_requires=[
-        'gluoncv>=0.10.5,<0.11',
-        'matplotlib',
         'numpy>=1.22,<1.24',  # MXNet uses names that 1.24 removed, though its metadata allows them
-        'opencv-python',
-        'pillow',
-        'pyyaml',
-        'safetensors',
-        'tqdm',
+        *ENVIRONMENT['PACKAGES'].values(),
     ],
     extras_require={
         'cpu': ['mxnet==1.9.1'],

@@ -16,6 +16,18 @@ PYTHON = ((3, 9), (3, 11))    # first and last minor version that MXNet 1.9.1 an
 NUMPY = ((1, 22), (1, 24))    # from, below: MXNet uses names that NumPy 1.24 removed
 MXNET = '1.9.1'
 
+# Module → what pip installs for it, besides mxnet; setup.py requires these.
+PACKAGES = {
+    'gluoncv': 'gluoncv>=0.10.5,<0.11',
+    'matplotlib': 'matplotlib',
+    'cv2': 'opencv-python',
+    'PIL': 'pillow',
+    'yaml': 'pyyaml',
+    'safetensors': 'safetensors',
+    'scipy': 'scipy',
+    'tqdm': 'tqdm',
+}
+
 # Shared libraries that wheels link but do not carry → the Debian package that does.
 SYSTEM_LIBRARIES = {
     'libgomp.so.1': 'libgomp1',              # MXNet, this and the next

@@ -18,11 +18,12 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_fgvc import cli, weights
-from gluon_fgvc.engine import checkpoint
+from gluon_fgvc import cli, data, weights
+from gluon_fgvc.engine import checkpoint, run
 from tests import small_run
 
-TOOLS = ('train', 'evaluate', 'predict', 'export', 'study', 'visualize', 'prepare_data', 'import_weights')
+TOOLS = ('train', 'evaluate', 'predict', 'export', 'study', 'visualize', 'prepare_data', 'import_weights', 'doctor',
+         'compare')
 
 
 def main_of(tool):
@@ -413,6 +414,30 @@ def test_nothing_to_resume(here, fails):
 def test_another_configuration_is_not_resumed(trained, fails, override, was):
     fails(2, ("cannot resume 'run'", override.split('=')[0], f'was {was}' if was != 'sgd' else "'sgd'"),
           'train', '--cfg', 'cfg.yaml', '--resume', 'run', override)
+
+
+def test_a_run_keeps_its_split_and_refuses_another(trained, call, fails):
+    stored = json.loads((trained / 'run' / 'split.json').read_text())
+    assert {name: part['images'] for name, part in stored['splits'].items()} == {'train': 12, 'val': 4, 'test': 4}
+    cfg = run.load_config('cfg.yaml')
+    assert ['images/train/' + name[len('train/'):] for name in stored['val']] == data.build(cfg.data).val.paths
+    os.rename('images/train/circle/0.jpg', 'images/train/square/zero.jpg')
+    says = "split 'train' is not what it was when training began (then 12 images, now 12, or others)"
+    fails(1, (says, 'start a new run'), 'train', '--cfg', 'cfg.yaml', '--resume', 'run')
+    fails(1, "split 'train' is not", 'evaluate', 'run', '--split', 'train')
+    assert json.loads((trained / 'run' / 'split.json').read_text()) == stored
+
+
+def test_a_run_of_earlier_versions_has_no_split_and_goes_on(trained, call):
+    (trained / 'run' / 'split.json').unlink()
+    assert call('evaluate', 'run', '--split', 'val')[0] == 0
+    assert call('train', '--cfg', 'cfg.yaml', '--resume', 'run')[0] == 0
+    assert (trained / 'run' / 'split.json').is_file()
+
+
+def test_further_looks_at_the_test_split_are_told(trained, call):
+    assert 'has now been evaluated' not in call('evaluate', 'run', '--split', 'val')[1]
+    assert 'the test split of this run has now been evaluated 2 times' in call('evaluate', 'run')[1]
 
 
 def test_a_run_without_a_checkpoint_gives_way(here, fails, call):

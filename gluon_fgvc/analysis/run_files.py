@@ -132,6 +132,19 @@ def _epochs(text):
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
 
+def read_predictions(path):
+    """Return the labelled :class:`Prediction` rows of a ``predictions*.csv``.
+
+    :raises CheckpointError: if there is none, or it is broken.
+    """
+    try:
+        return _predictions(Path(path).read_text(encoding='utf-8', errors='surrogateescape'))
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no '{path}': {WRITTEN_BY['predictions.csv']}") from None
+    except (ValueError, KeyError, csv.Error) as error:
+        raise CheckpointError(f"'{path}' is not a predictions.csv of tools/evaluate.py: {error!r}") from None
+
+
 def _predictions(text):
     rows = []
     reader = csv.DictReader(io.StringIO(text, newline=''))

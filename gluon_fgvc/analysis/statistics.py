@@ -35,6 +35,20 @@ def mean_and_sd(values):
     return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
+def mcnemar(only_first, only_second):
+    """Return the two-sided p-value of McNemar's exact test of two classifiers on the same images.
+
+    If both err equally often, each image on which only one of them is right is a toss of a fair coin
+    (McNemar 1947; exact by the binomial distribution, as Dietterich 1998 recommends for few such images).
+
+    :param only_first: images that only the first got right; ``only_second`` likewise.
+    """
+    from scipy.stats import binomtest  # a second, when it is needed
+    if only_first + only_second == 0:
+        return 1.0
+    return float(binomtest(only_first, only_first + only_second).pvalue)
+
+
 class Bin(NamedTuple):
     """Images whose highest probability lies in one interval."""
 

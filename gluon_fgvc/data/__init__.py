@@ -7,14 +7,16 @@ import numpy as np
 
 from gluon_fgvc.data import datasets
 from gluon_fgvc.data.base import ImageSet, Source
+from gluon_fgvc.data.findings import Finding
 from gluon_fgvc.data.images import BrokenImage, Picture, read_image
 from gluon_fgvc.data.loaders import Batch, Loader
-from gluon_fgvc.data.splits import stratified_split
+from gluon_fgvc.data.splits import split_record, stratified_split
 from gluon_fgvc.data.transforms import VIEWS, TestTransform, TrainTransform, test_views
 from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 
 __all__ = ['Batch', 'BrokenImage', 'ImageSet', 'Loader', 'Picture', 'Source', 'TestTransform', 'TrainTransform',
-           'VIEWS', 'available', 'build', 'options', 'read_image', 'stratified_split', 'test_views']
+           'VIEWS', 'available', 'build', 'options', 'read_image', 'split_record', 'stratified_split', 'survey',
+           'test_views']
 
 
 def available():
@@ -49,6 +51,27 @@ def build(config):
         if count == 0:
             raise DataError(f"class '{name}' has no image in split 'train'; add some or remove the class")
     return source
+
+
+def survey(config):
+    """Read the data set that ``config`` names past what is wrong with it, for the doctor.
+
+    Nothing is carved: these are the splits of the data set itself. Data sets that can go on after a defect
+    have a function ``survey(options, complain)``; of others the first defect is all that can be told.
+
+    :returns: the :class:`Source`, None if it cannot be read, and a list of findings.
+    """
+    module, findings = _dataset(config.name), []
+    try:
+        source = module.survey(config.options, findings.append) if hasattr(module, 'survey') else \
+            module.read(config.options)
+        for images in (source.train, source.val, source.test):
+            if images is not None:
+                _check_labels(images, source.classes)
+    except DataError as error:
+        return None, findings + [Finding('structure', str(error))]
+    # A class may be empty in several splits.
+    return source, list({(finding.kind, finding.files, finding.classes): finding for finding in findings}.values())
 
 
 def _dataset(name):

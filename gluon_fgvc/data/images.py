@@ -16,7 +16,14 @@ EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YC
 
 
 class BrokenImage(DataError):
-    """One image that cannot be read; ``data.bad_image`` says what then."""
+    """One image that cannot be read; ``data.bad_image`` says what then.
+
+    Attributes: ``reason``, the message without the name; ``truncated``, whether an image began and ended too early.
+    """
+
+    def __init__(self, message, reason=None, truncated=False):
+        super().__init__(message)
+        self.reason, self.truncated = reason or message, truncated
 
 
 class Picture:
@@ -26,7 +33,8 @@ class Picture:
     transparency is dropped (the colour stored beneath it shows), EXIF orientation is applied, and of an
     animation the first frame is read. JPEG and PNG are decoded by OpenCV, other formats by Pillow.
 
-    Attributes: ``shape``, (height, width) upright; ``reducible``, whether pixels of a fraction of the size can be had.
+    Attributes: ``path``; ``data``, the bytes of the file; ``shape``, (height, width) upright; ``reducible``, whether
+    pixels of a fraction of the size can be had.
     """
 
     def __init__(self, path, data=None):
@@ -34,25 +42,25 @@ class Picture:
 
         :raises BrokenImage: naming the file and why: missing, 0 bytes, not an image, truncated or too large.
         """
-        self._path, self._data = os.fspath(path), data
+        self.path, self.data = os.fspath(path), data
         with self._named():
             if data is None:
                 with open(path, 'rb') as stream:
-                    self._data = stream.read()
-            if not self._data:
+                    self.data = stream.read()
+            if not self.data:
                 raise _Broken('it has 0 bytes')
-            self._jpeg, self._decoded = self._data.startswith(JPEG), None
+            self._jpeg, self._decoded = self.data.startswith(JPEG), None
             if self._jpeg:
-                self.shape, orientation = _check_jpeg(self._data)
+                self.shape, orientation = _check_jpeg(self.data)
                 if orientation is None:  # only the decoder knows what it makes of that
-                    self._decoded = _decode(self._data)
+                    self._decoded = _decode(self.data)
                     self.shape = self._decoded.shape[:2]
                 elif orientation >= 5:  # lying on its side
                     self.shape = self.shape[::-1]
-            elif self._data.startswith(PNG):
-                self.shape = _check_png(self._data)
+            elif self.data.startswith(PNG):
+                self.shape = _check_png(self.data)
             else:
-                self._decoded = _decode_other(self._data)
+                self._decoded = _decode_other(self.data)
                 self.shape = self._decoded.shape[:2]
         self.reducible = self._jpeg and self._decoded is None
 
@@ -65,11 +73,11 @@ class Picture:
         :raises BrokenImage: naming the file, if its contents are corrupt.
         """
         if reduction != 1 and not self.reducible:
-            raise ValueError(f"'{self._path}' cannot be decoded at 1/{reduction} of its size")
+            raise ValueError(f"'{self.path}' cannot be decoded at 1/{reduction} of its size")
         if self._decoded is not None:
             return self._decoded
         with self._named():
-            image = _decode(self._data, reduction)
+            image = _decode(self.data, reduction)
             if image.shape[:2] != tuple(-(-side // reduction) for side in self.shape):
                 raise _Broken(f'it says that it has {self.shape[0]} x {self.shape[1]} pixels, and has others')
         return image
@@ -79,9 +87,9 @@ class Picture:
         try:
             yield
         except OSError as error:
-            raise BrokenImage(f"cannot read image '{self._path}': {error.strerror}") from None
+            raise BrokenImage(f"cannot read image '{self.path}': {error.strerror}", error.strerror) from None
         except _Broken as error:
-            raise BrokenImage(f"cannot read image '{self._path}': {error}") from None
+            raise BrokenImage(f"cannot read image '{self.path}': {error}", str(error), error.truncated) from None
 
 
 def read_image(path):
@@ -95,7 +103,11 @@ def read_image(path):
 
 
 class _Broken(Exception):
-    """Why the bytes are not an image."""
+    """Why the bytes are not an image, and whether they are the beginning of one."""
+
+    def __init__(self, reason, truncated=False):
+        super().__init__(reason)
+        self.truncated = truncated
 
 
 _REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
@@ -128,7 +140,7 @@ def _check_jpeg(data):
         while position >= 0 and data[position + 1:position + 2] == b'\xff':
             position += 1
         if position < 0 or position + 4 > len(data):
-            raise _Broken('it is truncated: the JPEG ends within its header')
+            raise _Broken('it is truncated: the JPEG ends within its header', truncated=True)
         marker, length = data[position + 1], int.from_bytes(data[position + 2:position + 4], 'big')
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = (int.from_bytes(data[position + i:position + i + 2], 'big') for i in (5, 7))
@@ -141,7 +153,7 @@ def _check_jpeg(data):
             break
     # In the scans 0xff is followed by 0 or a restart marker, so this cannot be anything but the end.
     if data.rfind(b'\xff\xd9', position) < 0:
-        raise _Broken('it is truncated: the JPEG has no end marker')
+        raise _Broken('it is truncated: the JPEG has no end marker', truncated=True)
     if not shape:
         raise _Broken('its contents are corrupt')
     return shape, orientation
@@ -161,11 +173,13 @@ def _check_png(data):
     width, height = (int.from_bytes(data[i:i + 4], 'big') for i in (16, 20))
     _check_pixels(width, height)
     if data.rfind(PNG_END) < 0:
-        raise _Broken('it is truncated: the PNG has no end chunk')
+        raise _Broken('it is truncated: the PNG has no end chunk', truncated=True)
     return height, width
 
 
 def _decode_other(data):
+    if data[:4] == b'RIFF' and data[8:12] == b'WEBP' and 8 + int.from_bytes(data[4:8], 'little') > len(data):
+        raise _Broken('it is truncated: the WebP ends early', truncated=True)
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # importing gluoncv sets it, for the whole process
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -178,4 +192,4 @@ def _decode_other(data):
     except Image.DecompressionBombError:
         raise _Broken(f'it claims more than {MAX_PIXELS:,} pixels') from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise _Broken(f'it is truncated or corrupt: {error}') from None
+        raise _Broken(f'it is truncated or corrupt: {error}', 'truncated' in str(error)) from None

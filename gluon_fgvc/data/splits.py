@@ -1,4 +1,7 @@
-"""Stratified splitting."""
+"""Stratified splitting, and the record of a split."""
+import hashlib
+import os
+
 import numpy as np
 
 
@@ -36,3 +39,23 @@ def _split_units(strata, share, seed, units):
     _, taken = stratified_split(stratum_of[by_unit][first], share, seed)
     taken = np.isin(unit_of, taken)
     return np.flatnonzero(~taken), np.flatnonzero(taken)
+
+
+def split_record(source):
+    """Return which images of a :class:`~gluon_fgvc.data.base.Source` are in which split, as a tree for JSON.
+
+    For each split the number of its images and the SHA-256 of their names and labels, in order; the names of the
+    validation images, which chance may have chosen, in full. Names are relative to the folder that all share, so
+    that the record holds wherever the data set lies.
+    """
+    sets = [images for images in (source.train, source.val, source.test) if images is not None]
+    folder = os.path.commonprefix([os.path.dirname(path) for images in sets for path in images.paths])
+    start = folder.rfind(os.sep) + 1 if folder and not folder.endswith(os.sep) else len(folder)
+    record = {}
+    for images in sets:
+        names = [path[start:] for path in images.paths]
+        digest = hashlib.sha256()
+        for name, label in zip(names, images.labels):
+            digest.update(f'{name}\t{label}\n'.encode('utf-8', 'surrogateescape'))
+        record[images.name] = {'images': len(images), 'sha256': digest.hexdigest()}
+    return {'splits': record, 'val': [path[start:] for path in source.val.paths] if source.val else []}

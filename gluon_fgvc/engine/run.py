@@ -91,7 +91,7 @@ def train(cfg, folder, *, test=True):
     source = data.build(cfg.data)
     folder.mkdir(parents=True, exist_ok=True)
     with _only_writer(folder):
-        _claim(folder, cfg, source.classes)
+        _claim(folder, cfg, source)
         done = checkpoint.read(folder, 'last')
         log = Log(folder, completed=done['epoch'] if done else 0)
         _fit(cfg, folder, source, contexts, log)
@@ -169,7 +169,12 @@ def evaluate(run, split='test', *, log=None):
     finally:
         loader.close()
     write_evaluation(run.folder, predictions, image_set, run.classes, result)
-    (log.line if log else tqdm.write)(headline(result))
+    say = log.line if log else tqdm.write
+    say(headline(result))
+    times = _test_evaluations(run.folder)
+    if split == 'test' and times > 1:
+        say(f'the test split of this run has now been evaluated {times} times, which its report will say; what is '
+            'chosen by it is no longer measured by it (choose by --split val)')
     return result
 
 
@@ -234,7 +239,16 @@ def _split(run, split):
     image_set = getattr(run.source, split)
     if image_set is None:
         raise ConfigError(f"there is no {split} split: data.val_share is 0 and the data set brings none")
+    if split != 'test':
+        _check_same_split(run.folder, data.split_record(run.source), (split,))
     return image_set
+
+
+def _test_evaluations(folder):
+    try:
+        return len((folder / 'test_evaluations.jsonl').read_text(encoding='utf-8').splitlines())
+    except FileNotFoundError:
+        return 0
 
 
 def headline(result):
@@ -319,18 +333,20 @@ def _near(folder):
     return f"; did you mean '{folder.parent / near[0]}'?" if near else ''
 
 
-def _claim(folder, cfg, classes):
+def _claim(folder, cfg, source):
     """Write what describes the run, or check that the folder's run is this one.
 
     A run that ended before its first checkpoint has nothing to keep: another one may take its place.
     """
-    path, text = folder / 'config.yaml', config.dump(cfg)
+    path, text, split = folder / 'config.yaml', config.dump(cfg), data.split_record(source)
     if (folder / 'last.json').exists():
         _check_same(path, cfg)
-        _check_same_classes(folder, _read_classes(folder), classes)
+        _check_same_classes(folder, _read_classes(folder), source.classes)
+        _check_same_split(folder, split, ('train', 'val'))
     else:
         remove(folder / 'best.json')
-    write_atomically(folder / 'classes.json', json.dumps(list(classes), indent=1, ensure_ascii=False) + '\n')
+    write_atomically(folder / 'classes.json', json.dumps(list(source.classes), indent=1, ensure_ascii=False) + '\n')
+    write_atomically(folder / 'split.json', json.dumps(split, indent=1) + '\n')
     write_atomically(folder / 'env.json', json.dumps(environment(), indent=1) + '\n')
     write_atomically(path, text)
 
@@ -340,6 +356,18 @@ def _check_same_classes(folder, stored, classes):
         differing = ', '.join(f"'{name}'" for name in sorted(set(stored) ^ set(classes)))
         raise CheckpointError(f"'{folder}' was trained on other classes than the data set has now: "
                               + (f'only in one of them: {differing}' if differing else 'their order differs'))
+
+
+def _check_same_split(folder, split, names):
+    """Check that the images of splits ``names`` are those that training began with."""
+    stored = _read_json(folder / 'split.json')  # runs of earlier versions have none
+    for name in names if stored else ():
+        before, now = (record['splits'].get(name) for record in (stored, split))
+        if before != now:
+            count = [record['images'] if record else 0 for record in (before, now)]
+            raise CheckpointError(f"'{folder}': split '{name}' is not what it was when training began (then {count[0]} "
+                                  f'images, now {count[1]}, or others): the data set has changed; restore it, or '
+                                  'start a new run')
 
 
 def _read_classes(folder):

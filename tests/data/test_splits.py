@@ -1,8 +1,10 @@
+import hashlib
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gluon_fgvc.data import stratified_split
+from gluon_fgvc.data import ImageSet, Source, split_record, stratified_split
 
 
 @given(st.lists(st.integers(0, 4), max_size=60), st.floats(0, 1), st.integers(0, 2 ** 32 - 1))
@@ -54,3 +56,27 @@ def test_units_of_one_item_change_nothing(strata, share, seed):
     alone = stratified_split(strata, share, seed, np.arange(len(strata)))
     for part, expected in zip(alone, stratified_split(strata, share, seed)):
         np.testing.assert_array_equal(part, expected)
+
+
+def source(root, train, val=(), test=('ant/9.png',)):
+    sets = {name: ImageSet(name, [str(root / path) for path in paths], np.zeros(len(paths), np.int64))
+            for name, paths in (('train', train), ('val', val), ('test', test)) if paths}
+    return Source(('ant',), sets['train'], sets['test'], sets.get('val'))
+
+
+def test_the_record_of_a_split_names_the_validation_images(tmp_path):
+    record = split_record(source(tmp_path / 'a', ['ant/1.png', 'ant/2.png'], ['bee/3.png']))
+    assert record['val'] == ['bee/3.png']
+    assert {name: part['images'] for name, part in record['splits'].items()} == {'train': 2, 'val': 1, 'test': 1}
+    assert record['splits']['val']['sha256'] == hashlib.sha256(b'bee/3.png\t0\n').hexdigest()
+    assert split_record(source(tmp_path / 'elsewhere', ['ant/1.png', 'ant/2.png'], ['bee/3.png'])) == record
+    other = split_record(source(tmp_path / 'a', ['ant/1.png', 'bee/3.png'], ['ant/2.png']))
+    assert [name for name in record['splits'] if record['splits'][name] != other['splits'][name]] == ['train', 'val']
+
+
+def test_the_record_of_images_that_are_no_files():
+    train, test = (ImageSet(name, [f'{name}.bin#{k}' for k in range(3)], np.arange(3)) for name in ('train', 'test'))
+    record = split_record(Source(('a', 'b', 'c'), train, test))
+    assert record['val'] == [] and set(record['splits']) == {'train', 'test'}
+    swapped = ImageSet('train', train.paths, np.array([0, 2, 1]))
+    assert split_record(Source(('a', 'b', 'c'), swapped, test))['splits']['train'] != record['splits']['train']

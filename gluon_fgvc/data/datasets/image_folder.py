@@ -11,6 +11,7 @@ from gluon_fgvc.config import option
 from gluon_fgvc.data import folders
 from gluon_fgvc.data.annotations import keyed, read_table
 from gluon_fgvc.data.base import Source
+from gluon_fgvc.data.findings import refuse
 from gluon_fgvc.data.splits import stratified_split
 from gluon_fgvc.errors import ConfigError, DataError
 
@@ -38,12 +39,17 @@ def read(options):
     :raises DataError: if a folder is missing, a class is empty or the splits differ in their classes.
     :raises ConfigError: if ``test_share`` is missing or out of place.
     """
+    return survey(options, refuse)
+
+
+def survey(options, complain):
+    """Like :func:`read`, but call ``complain`` with a Finding for what can be read past."""
     root = os.path.expanduser(options.root)
     if not os.path.isdir(root):
         raise DataError(f"data.root '{options.root}' is not a folder; expected {LAYOUT.format(root=options.root)}")
     splits = [name for name in SPLITS if name in folders.subfolders(root)]
     if not splits:
-        source = _split(root, options)
+        source = _split(root, options, complain)
         return replace(source, classes=_names(source.classes, options.class_names))
     for name in ('train', options.test_folder):
         if name not in splits:
@@ -52,7 +58,7 @@ def read(options):
     if options.test_share is not None:
         raise ConfigError(f"data.test_share {options.test_share} has no use: '{options.root}' has a folder "
                           f"'{options.test_folder}'; remove the key")
-    classes, sets = folders.read_splits(root, ['train', 'val'] if options.test_folder == 'val' else splits)
+    classes, sets = folders.read_splits(root, ['train', 'val'] if options.test_folder == 'val' else splits, complain)
     test = replace(sets.pop(options.test_folder), name='test')
     return Source(_names(classes, options.class_names), sets['train'], test, sets.get('val'))
 
@@ -67,10 +73,10 @@ def _names(folders, path):
     return tuple(names[folder] for folder in folders)
 
 
-def _split(root, options):
+def _split(root, options, complain):
     if options.test_share is None:
         raise ConfigError(f"data.root '{options.root}' has no folders train and test; set data.test_share, e.g. 0.25, "
                           'to hold out a test split')
-    classes, images = folders.read_classes(root, 'all')
+    classes, images = folders.read_classes(root, 'all', complain)
     train, test = stratified_split(images.labels, options.test_share, options.split_seed)
     return Source(classes, images.subset(train, 'train'), images.subset(test, 'test'))

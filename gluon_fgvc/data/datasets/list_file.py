@@ -50,17 +50,31 @@ def read(options):
     :raises DataError: with file and line, if a list cannot be read, a row is malformed, a label is not a
         class, or an image is listed in two splits or with two labels.
     """
-    lists = {'train': options.train_list, 'val': options.val_list, 'test': options.test_list}
-    rows = {split: _read_list(path, options.root) for split, path in lists.items() if path}
+    rows = _read_lists(options)
     _check_repeats(rows, options.crop)
-    labels = [row.label for part in rows.values() for row in part]
-    numeric = all(re.fullmatch(r'\d{1,9}', label) for label in labels)
+    return _source(rows, options, rows['train'])
+
+
+def survey(options, _):
+    """Like :func:`read`, but images may be listed repeatedly, as their comparison tells, and classes in any list."""
+    rows = _read_lists(options)
+    return _source(rows, options, [row for part in rows.values() for row in part])
+
+
+def _read_lists(options):
+    lists = {'train': options.train_list, 'val': options.val_list, 'test': options.test_list}
+    return {split: _read_list(path, options.root) for split, path in lists.items() if path}
+
+
+def _source(rows, options, name_rows):
+    """Return the :class:`Source` of ``rows``; without a class list, ``name_rows`` tell which classes there are."""
+    numeric = all(re.fullmatch(r'\d{1,9}', row.label) for part in rows.values() for row in part)
     if options.class_list:
         classes = read_names(options.class_list)
     elif numeric:
-        classes = tuple(str(index) for index in range(1 + max(int(row.label) for row in rows['train'])))
+        classes = tuple(str(index) for index in range(1 + max(int(row.label) for row in name_rows)))
     else:
-        classes = tuple(sorted({row.label for row in rows['train']}))
+        classes = tuple(sorted({row.label for row in name_rows}))
     sets = {split: _image_set(split, part, classes, numeric, options.crop) for split, part in rows.items()}
     return Source(classes, sets['train'], sets['test'], sets.get('val'))
 

@@ -1,0 +1,84 @@
+"""Check a data set or this machine; what is found is printed with its remedy, and the exit code is then 3.
+
+`doctor.py data` looks at every image of a data set, `doctor.py env` at Python, libraries, threads and disk.
+"""
+import json
+import os
+import runpy
+import sys
+from pathlib import Path
+
+# 'env' must answer where gluon_fgvc cannot be imported: hence the imports inside functions.
+DIAGNOSIS = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'gluon_fgvc', 'diagnosis.py')
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv[:1] == ['env']:
+        return runpy.run_path(DIAGNOSIS)['main'](argv[1:])
+    from gluon_fgvc import cli, environment
+    from gluon_fgvc.data.findings import KINDS
+    from gluon_fgvc.errors import ConfigError
+    parser = cli.Parser(__doc__, 'python tools/doctor.py data --cfg configs/finetune/quickstart.yaml --report doctor')
+    names = parser.add_subparsers(dest='what', metavar='data | env', parser_class=cli.Parser, help='what to check')
+    data = names.add_parser(
+        'data', description='Look at every image of a data set: broken files, odd modes, thin classes, duplicates, '
+                            'labels that contradict one another. docs/doctor.md explains the kinds.',
+        example='python tools/doctor.py data --cfg configs/finetune/quickstart.yaml --ignore gray')
+    data.add_argument('--cfg', '--config', '--config-file', dest='cfg', metavar='FILE', required=True,
+                      help='configuration whose data set is checked')
+    data.add_argument('--workers', metavar='N', type=int, default=environment.available_cpus(),
+                      help='processes that read images; 0 reads in this one; default: the CPUs, %(default)s')
+    data.add_argument('--json', metavar='FILE', type=Path, help='write all that was found')
+    data.add_argument('--report', metavar='DIR', type=Path, help='write a page with pictures of the worst')
+    data.add_argument('--ignore', metavar='KIND', action='append', default=[], choices=list(KINDS),
+                      help='what is no problem here; may be repeated')
+    data.add_argument('--overwrite', action='store_true', help='replace an earlier --json or --report')
+    data.add_argument('overrides', nargs='*', metavar='KEY VALUE | KEY=VALUE',
+                      help='overrides of the file, e.g. data.fold=1')
+    names.add_parser('env', description='Check Python, libraries, threads and disk.', add_help=False,
+                     example='python tools/doctor.py env --json env.json')
+    args = parser.parse_args(argv)
+    if args.what is None:
+        raise ConfigError("say what to check: 'doctor.py data --cfg FILE' or 'doctor.py env'")
+    return check_data(args)
+
+
+def check_data(args):
+    """Check the data set of ``args.cfg`` and write what was asked for; return the exit code."""
+    from gluon_fgvc import cli, config, data
+    from gluon_fgvc.analysis.data_page import PAGE, write_page
+    from gluon_fgvc.data import doctor
+    from gluon_fgvc.data.findings import KINDS
+    from gluon_fgvc.engine.log import progress
+    from gluon_fgvc.engine.run import load_config
+    from gluon_fgvc.errors import ConfigError
+    from gluon_fgvc.files import write_atomically
+    if args.workers < 0:
+        raise ConfigError(f'--workers {args.workers} must be at least 0')
+    for path in (args.json, args.report and args.report / PAGE):
+        if path and path.exists() and not args.overwrite:
+            raise ConfigError(f"'{path}' exists; name another, or add --overwrite")
+    cfg = load_config(args.cfg, config.parse_overrides(args.overrides))
+    source, findings = data.survey(cfg.data)
+    with progress(doctor.count(source), 'looking') as bar:
+        report = doctor.examine(source, findings, args.workers, bar.update).without(args.ignore)
+    print('\n'.join(doctor.table(report)))
+    tree = {'data': config.to_tree(cfg)['data'], 'ignored': args.ignore, **report.tree()}
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        print(f'findings: {write_atomically(args.json, json.dumps(tree, indent=1))}')
+    if args.report:
+        print(f'page: {write_page(args.report, tree, KINDS, doctor.reader(source))}')
+    return cli.PROBLEMS if report.findings else cli.OK
+
+
+def run():
+    if sys.argv[1:2] == ['env']:
+        return main()
+    from gluon_fgvc import cli
+    return cli.run(main)
+
+
+if __name__ == '__main__':
+    sys.exit(run())
