@@ -9,7 +9,7 @@ from gluon_fgvc.config import option
 from gluon_fgvc.errors import ConfigError, did_you_mean
 from gluon_fgvc.methods.base import Method as Base
 from gluon_fgvc.methods.base import Phase, cross_entropy
-from gluon_fgvc.nn import AttendRectify, GlobalGates
+from gluon_fgvc.nn import AttendRectify, FirstOutput, GlobalGates
 from gluon_fgvc.nn.attend_rectify import HE, combine, mask_overlap
 
 
@@ -53,7 +53,7 @@ class Method(Base):
         self.options = options
         self.stages = _stages(backbone, options)
         self.train_net = Warn(backbone, num_classes, self.stages, options)
-        self.net = Scores(self.train_net)
+        self.net = FirstOutput(self.train_net)
         ctx = next(iter(backbone.collect_params().values())).list_ctx()
         for child in self.train_net._children.values():
             if child is not backbone:
@@ -162,16 +162,3 @@ class Warn(HybridBlock):
         for stage in self._stages:
             features = F.BlockGrad(maps[stage]) if self._options.block_gradient else maps[stage]
             yield getattr(self, f'attend_{stage}'), features
-
-
-class Scores(HybridBlock):
-    """The scores alone of a :class:`Warn`, whose children it shares."""
-
-    def __init__(self, net, **kwargs):
-        super().__init__(**kwargs)
-        for name, child in net._children.items():
-            self.register_child(child, name)
-        self._outputs = net.hybrid_forward
-
-    def hybrid_forward(self, F, images):
-        return self._outputs(F, images)[0]  # (N,K)
