@@ -5,6 +5,8 @@ from typing import Optional, Tuple
 from mxnet import autograd, nd
 from mxnet.gluon import HybridBlock, nn
 
+from gluon_fgvc.backbones import loading, wide_resnet
+from gluon_fgvc.backbones.base import Naming
 from gluon_fgvc.config import option
 from gluon_fgvc.errors import ConfigError, did_you_mean
 from gluon_fgvc.methods.base import Method as Base
@@ -162,3 +164,31 @@ class Warn(HybridBlock):
         for stage in self._stages:
             features = F.BlockGrad(maps[stage]) if self._options.block_gradient else maps[stage]
             yield getattr(self, f'attend_{stage}'), features
+
+
+def load_released(method, path):
+    """Set all parameters of ``method`` from a state dict of the released code, by name.
+
+    :param method: :class:`Method` on a ``warn_wideresnet…``, whose shortcuts are those of the released code, with as
+        many classes, modules and heads as the file has; a torch or ``.params`` file.
+    :raises ConfigError: on any other backbone.
+    :raises WeightsError: if a parameter is missing, left over or of another shape; nothing is then changed.
+    """
+    net, body = method.train_net, method.train_net.body
+    if not body.name.startswith('warn_wideresnet') or body.name.endswith('_base'):
+        raise ConfigError(f"backbone.name: the released code's weights are for warn_wideresnet…, not '{body.name}'")
+    names = {**wide_resnet.released_naming(body).parameters,
+             'classifier.weight': net.classifier.weight, 'classifier.bias': net.classifier.bias}
+    for stage in method.stages:
+        module, prefix = getattr(net, f'attend_{stage}'), f'att{body.stage_names.index(stage)}'
+        for ours, theirs in (('attention_weight', 'att_head'), ('output_weight', 'out_head'), ('gate_weight', 'score')):
+            if ours in module._reg_params:
+                names[f'{prefix}.{theirs}.conv.weight'] = getattr(module, ours)
+    if net.gates:
+        names['output_gate.gates.weight'] = net.gates.gates.weight
+        if net.gates.norm:
+            bn = net.gates.norm
+            names.update({f'output_gate.bn.{theirs}': getattr(bn, ours) for ours, theirs in (
+                ('gamma', 'weight'), ('beta', 'bias'), ('running_mean',) * 2, ('running_var',) * 2)})
+    naming = Naming("WARN's released code", names, ('', ''), unused=r'.*\.num_batches_tracked|att\d\.att_head\.diag')
+    loading.load_into(body, (naming,), path)

@@ -81,7 +81,8 @@ def test_released_numbers(hybridized, dtype):
     loss, found = gradients(block, x, lambda scores, masks: (
         -nd.pick(nd.log_softmax(scores), target).mean() + weight * mask_overlap(masks)))
     np.testing.assert_allclose(loss, vector['loss'], **close)
-    for name, key in (('x', 'x'), ('attention_weight', 'W_att'), ('output_weight', 'W_out'), ('gate_weight', 'W_score')):
+    keys = {'x': 'x', 'attention_weight': 'W_att', 'output_weight': 'W_out', 'gate_weight': 'W_score'}
+    for name, key in keys.items():
         np.testing.assert_allclose(found[name], vector[f'grad_{key}'], err_msg=name, **close)
 
 
