@@ -160,6 +160,17 @@ def test_maps(name, hybridized):
 
 
 @each_method
+@each_way
+def test_values(name, hybridized):
+    method = create(name)
+    hybridize(method, hybridized)
+    for title, group in method.values(photographs()).items():
+        for key, values in group.items():
+            values = values.asnumpy()
+            assert values.shape == (IMAGES,) and (0 <= values).all() and (values <= 1).all(), (title, key)
+
+
+@each_method
 def test_split(name):
     method = create(name)
     if method.split() is None:
