@@ -45,6 +45,7 @@ class Backbone(gluon.HybridBlock):
         :class:`~gluon_fgvc.nn.ISQRTCov`, best on a map of stride 16 (``output_stride``).
     :param rectified: whether the last map is never negative. It is not so after hard-swish, which goes down to
         -3/8.
+    :param stage_names: instead of ``stage1`` and so on.
 
     Attributes: ``rectified``; ``stage_names``; ``channels`` and ``strides`` (against the image) of each stage's map;
     ``pool_units``; ``source_classifier``, which is None or (weight (K0,C), bias (K0,), class names or
@@ -57,12 +58,13 @@ class Backbone(gluon.HybridBlock):
     :raises ConfigError: if the head is unknown.
     """
 
-    def __init__(self, name, stem, stages, mean=IMAGENET_MEAN, std=IMAGENET_STD, head='gap', rectified=True):
+    def __init__(self, name, stem, stages, mean=IMAGENET_MEAN, std=IMAGENET_STD, head='gap', rectified=True,
+                 stage_names=None):
         super().__init__(prefix=f'{name}_')
         self._name = name  # also inside the name scope of another block, where the prefix becomes longer
         if head not in HEADS:
             raise ConfigError(f"backbone.head: unknown head '{head}'{did_you_mean(head, HEADS)}")
-        self.stage_names = tuple(f'stage{number}' for number in range(1, len(stages) + 1))
+        self.stage_names = stage_names or tuple(f'stage{number}' for number in range(1, len(stages) + 1))
         self.stem = _sequential(stem)
         for stage_name, layers in zip(self.stage_names, stages):
             setattr(self, stage_name, _sequential(layers))
