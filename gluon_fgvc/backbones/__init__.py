@@ -17,7 +17,8 @@ from gluon_fgvc.errors import ConfigError, did_you_mean
 
 __all__ = ['Backbone', 'available', 'build', 'get']
 
-_BUILDERS = {name: module.build for module in (cluttered_cnn, efficientnet_lite, wide_resnet, zoo) for name in module.NAMES}
+_MODULES = cluttered_cnn, efficientnet_lite, wide_resnet, zoo
+_BUILDERS = {name: module.build for module in _MODULES for name in module.NAMES}
 
 
 def available():

@@ -38,7 +38,8 @@ def test_pool1_sees_five_pixels():
     outside[:, :, 18:23, 18:23] = x[:, :, 18:23, 18:23]
     for corner in ((18, 18), (22, 22)):
         inside[:, :, corner[0], corner[1]] = 5
-    seen, changed, unchanged = (backbone.stage_maps(values)[0][:, :, 10, 10].asnumpy() for values in (x, inside, outside))
+    seen, changed, unchanged = (backbone.stage_maps(values)[0][:, :, 10, 10].asnumpy()
+                                for values in (x, inside, outside))
     np.testing.assert_allclose(unchanged, seen, atol=1e-6)
     assert np.abs(changed - seen).max() > 1e-3
 

@@ -60,7 +60,8 @@ def idx_folder(tmp_path):
         for name, count, first in (('train', train, 0), ('t10k', test, 150)):
             images = np.repeat(first + np.arange(count, dtype='uint8'), DIGIT * DIGIT)
             labels = (np.arange(count) % 10).astype('uint8')
-            for kind, header, values in (('images-idx3', (count, DIGIT, DIGIT), images), ('labels-idx1', (count,), labels)):
+            for kind, header, values in (('images-idx3', (count, DIGIT, DIGIT), images),
+                                         ('labels-idx1', (count,), labels)):
                 content = bytes((0, 0, 8, len(header))) + struct.pack(f'>{len(header)}I', *header) + values.tobytes()
                 path = tmp_path / f'{name}-{kind}-ubyte{suffix}'
                 path.write_bytes(gzip.compress(content) if suffix else content)

@@ -98,7 +98,10 @@ class Composer:
         self.digits, self.shown, self.distractors, self.seed = digits, shown, distractors, seed
 
     def place(self, index):
-        """Draw the :class:`Placement` of image ``index``; all positions at which things lie inside are equally likely."""
+        """Draw the :class:`Placement` of image ``index``: all positions that lie inside are equally likely.
+
+        With a larger D, the first distractors and the digit stay where they were.
+        """
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*self.seed, index))))
         drawn = rng.random(2 + 5 * self.distractors)
         room = CANVAS - DIGIT + 1, DIGIT - PATCH + 1, CANVAS - PATCH + 1
