@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gluon_fgvc import backbones, methods
-from gluon_fgvc.analysis.cost import multiply_accumulates, parameters
+from gluon_fgvc.analysis.complexity import multiply_adds, parameters
 
 
 def images(side=40):
@@ -27,8 +27,7 @@ def test_counts():
     convolutions = [27 * 32, 288 * 64, 576 * 128, 1152 * 128, 1152 * 128]
     assert parameters(net) == sum(convolutions) + 2 * (32 + 64 + 128) + 2 * 128 + 129 * 256 + 257 * 10
     places = [1600, 400, 100, 25, 25]
-    assert multiply_accumulates(net, (1, 3, 40, 40)) == (
-        sum(c * p for c, p in zip(convolutions, places)) + 128 * 256 + 256 * 10)
+    assert multiply_adds(net, 3, 40, 40) == sum(c * p for c, p in zip(convolutions, places)) + 128 * 256 + 256 * 10
 
 
 def test_pool1_sees_five_pixels():
