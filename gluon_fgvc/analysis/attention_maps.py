@@ -124,6 +124,7 @@ def _scale():
 
 _STYLE = """
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(224px, 45%), 1fr)); gap: 1rem; }
-.maps + .maps { margin-top: 1rem; } .maps img { width: 100%; height: auto; border-radius: 4px; display: block; } .maps figcaption { margin-top: .3rem; }
+.maps + .maps { margin-top: 1rem; }
+.maps img { width: 100%; height: auto; border-radius: 4px; display: block; } .maps figcaption { margin-top: .3rem; }
 h2 { margin-top: 2.2rem; margin-bottom: 0; font-size: 1.05rem; } section p { margin-bottom: .6rem; }
 """
