@@ -4,6 +4,8 @@ from mxnet import nd
 from mxnet.gluon import HybridBlock, nn
 
 KERNEL = 3
+_TAPS = [(i, j) for i in range(KERNEL) for j in range(KERNEL)]
+_BORDER = {'mode': 'constant', 'pad_width': (0, 0, 0, 0, 1, 1, 1, 1)}
 # He et al. 2015: what the released code draws all weights of modules, gates and classifier from.
 HE = mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2)
 
@@ -66,17 +68,15 @@ class AttendRectify(HybridBlock):
 
     def _attend(self, F, features, attention_weight, output_weight, gate_weight=None):
         """Return masks (N,K,h,w), the heads' outputs (K,N,L) and their gates (K,N,1) or None."""
-        logits = F.Convolution(features, attention_weight, kernel=(KERNEL, KERNEL), pad=(1, 1),
-                               num_filter=self.heads, no_bias=True)
+        logits = _convolution(F, features, attention_weight, self.heads)
         if self.mask == 'softmax':
             masks = F.reshape_like(F.softmax(F.reshape(logits, (0, 0, -3)), axis=2), logits)
         else:
             masks = F.sigmoid(logits)                                                     # (N,K,h,w)
 
         # The place q of Z is what tap (i,j) of a convolution meets at q - (i-1,j-1): masks are shifted, not Z.
-        padded = F.pad(masks, mode='constant', pad_width=(0, 0, 0, 0, 1, 1, 1, 1))
-        taps = F.stack(*(F.slice(padded, begin=(None, None, 2 - i, 2 - j), end=(None, None, -i or None, -j or None))
-                         for i in range(KERNEL) for j in range(KERNEL)), axis=2)          # (N,K,9,h,w)
+        padded = F.pad(masks, **_BORDER)
+        taps = F.stack(*(_window(F, padded, 2 - i, 2 - j) for i, j in _TAPS), axis=2)     # (N,K,9,h,w)
         attended = F.batch_dot(F.reshape(features, (0, 0, -3)), F.reshape(taps, (0, -3, -3)), transpose_b=True)
         attended = F.transpose(F.reshape(attended, (0, 0, -4, self.heads, KERNEL * KERNEL)), (2, 0, 1, 3))
         attended = F.reshape(attended, (0, 0, -3))                                        # (K,N,9C), as W is ordered
@@ -87,6 +87,24 @@ class AttendRectify(HybridBlock):
             return masks, outputs, None
         confidences = F.batch_dot(attended, F.reshape(gate_weight, (self.heads, 1, -1)), transpose_b=True)
         return masks, outputs, F.softmax(F.tanh(confidences), axis=0)                     # (K,N,1)
+
+
+def _convolution(F, x, weight, channels):
+    """Return the 3×3 convolution of few ``channels`` without bias, stride 1, padding 1.
+
+    MKLDNN computes at least 16 channels at a time. One 1×1 convolution gives what all nine taps contribute, which
+    are then moved to their places and added: three times as fast for four channels, and forward and backward alike.
+    """
+    weight = F.transpose(F.reshape(weight, (0, 0, -3)), (2, 0, 1))                        # (9,K,C)
+    products = F.Convolution(x, F.reshape(weight, (-3, 0, 1, 1)), kernel=(1, 1), num_filter=len(_TAPS) * channels,
+                             no_bias=True)                                                # (N,9K,h,w)
+    padded = F.pad(products, **_BORDER)
+    return F.add_n(*(_window(F, padded, i, j, tap * channels, (tap + 1) * channels) for tap, (i, j) in enumerate(_TAPS)))
+
+
+def _window(F, padded, top, left, first=None, last=None):
+    """Cut (N,·,h,w) out of maps with a border of 1; ``top`` and ``left`` are 0 to 2, (1, 1) is the middle."""
+    return F.slice(padded, begin=(None, first, top, left), end=(None, last, top - 2 or None, left - 2 or None))
 
 
 class GlobalGates(HybridBlock):
