@@ -59,6 +59,7 @@ def main(argv=None, train=TRAIN):
         if failed:
             titles = ', '.join(run.title for run in failed)
             print(f'error: {len(failed)} of {len(runs)} runs failed: {titles}', file=sys.stderr)
+    study.draw_curves(args.results)
     print(f"page: {write_atomically(f'{args.results}.md', study.render(args.results))}")
     return cli.FAILED if failed else cli.OK
 

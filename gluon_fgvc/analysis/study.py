@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 from gluon_fgvc.analysis import run_files
+from gluon_fgvc.analysis.charts import Line, write_lines
 from gluon_fgvc.analysis.statistics import mean_and_sd
 from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.files import write_atomically
@@ -290,6 +291,7 @@ def _measured(run, files):
     at_choice = next((e for e in epochs if e['epoch'] == chosen.epoch), {})
     val = {metric: at_choice[f'val_{metric}'] for metric in METRICS if at_choice.get(f'val_{metric}') is not None}
     return {'seed': run.seed, 'fold': run.fold, 'epochs': len(epochs), 'chosen_by': chosen._asdict(),
+            'curve': [e.get('val_top1') for e in epochs],
             'test': tested and {key: tested[key] for key in ('images', 'skipped', *METRICS) if key in tested},
             'val': val or None, 'seconds': round(sum(e.get('seconds', 0) for e in epochs), 1),
             'machine': {key: files.env[key] for key in MACHINE if key in files.env} if files.env else None}
@@ -328,6 +330,8 @@ therefore optimistic. Every evaluation of a test split is listed. The JSON files
 
 def _study(tree):
     parts = [f"## {tree['name']}\n", _summary_table(tree), '### Runs\n', _run_table(tree)]
+    if _curves(tree):
+        parts.insert(2, f"![Validation accuracy after each epoch](results/{tree['name']}.svg)\n")
     evaluations = [[_label(e), e['seed'], _or_dash(e['fold']), _when(e['evaluated_at']), _or_dash(e['checkpoint']),
                     _percent(e['top1'])] for e in tree['evaluations']]
     parts.append(f'### Evaluations of the test split: {len(evaluations)}\n')
@@ -339,6 +343,30 @@ def _study(tree):
               + (f", with `{' '.join(c['overrides'])}`" if c['overrides'] else '') for c in tree['configs']]
     parts += [f'- Machine: {machine}' for machine in _machines(tree)]
     return '\n'.join(parts) + '\n'
+
+
+def draw_curves(results):
+    """Write ``<results>/<study>.svg``, validation accuracies by epoch, for the studies that have them."""
+    for path in sorted(Path(results).glob('*.json')):
+        tree = load(path)
+        if _curves(tree):
+            write_lines(path.with_suffix('.svg'), _curves(tree), 'epoch', 'validation top-1, %')
+
+
+def _curves(tree):
+    """Return a :class:`Line` for each configuration, over the epochs that all of its runs have."""
+    lines = []
+    for entry in tree['configs']:
+        runs = [run['curve'] for run in entry['runs'] if run.get('curve') and None not in run['curve']]
+        if runs:
+            spreads = [mean_and_sd([100 * value for value in values]) for values in zip(*runs)]
+            lines.append(Line(_short(entry), range(1, len(spreads) + 1), [mean for mean, _ in spreads],
+                              [sd for _, sd in spreads] if len(runs) > 1 else None))
+    return lines
+
+
+def _short(entry):
+    return Path(entry['config']).with_suffix('').as_posix().replace('configs/', '') + _variant(entry)
 
 
 def _summary_table(tree):

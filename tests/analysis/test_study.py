@@ -118,6 +118,16 @@ def test_without_evaluate_the_test_split_is_untouched_until_asked(run_tool):
     assert results()['configs'][0]['runs'][0]['test'] and len(results()['evaluations']) == 1
 
 
+def test_validation_curves(run_tool):
+    assert run_tool('--cfg', 'a.yaml', 'b.yaml', '--seeds', 0, 1) == 0
+    records = [json.loads(line) for line in Path('work_dirs/study/s/a/seed1/metrics.jsonl').read_text().splitlines()]
+    curve = results()['configs'][0]['runs'][1]['curve']
+    assert curve == [record['val_top1'] for record in records if record['kind'] == 'epoch'] and len(curve) == 9
+    assert '![Validation accuracy after each epoch](results/s.svg)' in Path('docs/results.md').read_text()
+    picture = Path('docs/results/s.svg').read_text()
+    assert '>a<' in picture and '>b<' in picture and 'validation top-1, %' in picture
+
+
 def test_folds(run_tool):
     assert run_tool('--cfg', 'a.yaml', '--seeds', 1, '--folds', 0, 4, '--evaluate') == 0
     assert [c[-1] for c in calls()] == ['data.fold=0', 'data.fold=4']
