@@ -1,4 +1,4 @@
-"""Evaluate trained runs again while one option of the data varies, e.g. how much clutter there is; write table and chart.
+"""Evaluate trained runs again while one option of the data varies, e.g. how much clutter there is; draw a chart.
 
 Nothing is trained, and nothing in the run folders changes. Of several runs of one label the mean is given.
 """
@@ -19,7 +19,7 @@ from gluon_fgvc.files import write_atomically
 
 def main(argv=None):
     parser = cli.Parser(__doc__, "python tools/sweep.py --key data.distractors --values 4 8 16 32 64 --out "
-                                 "docs/figures/distractors 'WARN=work_dirs/study/cluttered_mnist/cluttered_mnist/seed*'")
+                                 "docs/figures/clutter 'WARN=work_dirs/study/cluttered_mnist/warn/seed*'")
     parser.add_argument('runs', metavar='LABEL=GLOB', nargs='+', help='run folders of one kind, quoted')
     parser.add_argument('--key', required=True, help='option that varies, e.g. data.distractors')
     parser.add_argument('--values', required=True, nargs='+', metavar='V', help='its values')

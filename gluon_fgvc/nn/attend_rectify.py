@@ -99,7 +99,8 @@ def _convolution(F, x, weight, channels):
     products = F.Convolution(x, F.reshape(weight, (-3, 0, 1, 1)), kernel=(1, 1), num_filter=len(_TAPS) * channels,
                              no_bias=True)                                                # (N,9K,h,w)
     padded = F.pad(products, **_BORDER)
-    return F.add_n(*(_window(F, padded, i, j, tap * channels, (tap + 1) * channels) for tap, (i, j) in enumerate(_TAPS)))
+    return F.add_n(*(_window(F, padded, i, j, tap * channels, (tap + 1) * channels)
+                     for tap, (i, j) in enumerate(_TAPS)))
 
 
 def _window(F, padded, top, left, first=None, last=None):

@@ -12,7 +12,8 @@ def test_lines(tmp_path):
     for word in ('line 0', 'line 8', 'distractors', 'error, %', '>4<', '>16<'):
         assert word in text, word
     styles = {(re.search('stroke: (#[0-9a-f]+)', group)[1], 'stroke-dasharray' in group)
-              for group in re.findall(r'<g id="line2d_\d+">.*?</g>', text, re.S) if 'clip-path' in group and '#e4e4e4' not in group}
+              for group in re.findall(r'<g id="line2d_\d+">.*?</g>', text, re.S)
+              if 'clip-path' in group and '#e4e4e4' not in group}
     assert len(styles) == len(LINES)  # no two lines look alike
 
 
