@@ -5,9 +5,9 @@ from gluon_fgvc.nn.first_output import FirstOutput
 from gluon_fgvc.nn.isqrt_cov import ISQRTCov
 from gluon_fgvc.nn.normalize import Normalize
 from gluon_fgvc.nn.samplers import AttentionSampler, SaliencySampler, UniformSampler
-from gluon_fgvc.nn.spatial_transformer import SpatialTransformer
+from gluon_fgvc.nn.spatial_transformer import SpatialTransformer, affine_sample
 from gluon_fgvc.nn.trilinear import DetailMap, StructureMap, TrilinearAttention
 
 __all__ = ['AttendRectify', 'AttentionSampler', 'Classifier', 'DetailMap', 'FirstOutput', 'GlobalGates', 'ISQRTCov',
            'Normalize', 'SaliencySampler', 'SpatialTransformer', 'StructureMap', 'TrilinearAttention',
-           'UniformSampler']
+           'UniformSampler', 'affine_sample']
