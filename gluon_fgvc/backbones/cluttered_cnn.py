@@ -16,7 +16,10 @@ HIDDEN = 256
 
 
 def build(name, head):
-    """Return (backbone, namings of weight files); the stages are pool1, pool2, pool3 and conv5."""
+    """Return (backbone, namings of weight files); the stages are pool1, pool2, pool3 and conv5.
+
+    Under another head than 'gap' the classifier is the only fully connected layer.
+    """
     layers, before = [], 3
     with gluon.HybridBlock(prefix=f'{name}_').name_scope():
         for index, channels in enumerate(CHANNELS):
@@ -28,6 +31,7 @@ def build(name, head):
         hidden = nn.Dense(HIDDEN, in_units=before, activation='relu')
     backbone = Backbone(name, [], [*layers[:3], layers[3] + layers[4]], mean=(0, 0, 0), std=(1, 1, 1), head=head,
                         stage_names=('pool1', 'pool2', 'pool3', 'conv5'))
-    backbone.pool.add(hidden)
-    backbone.pool_units = HIDDEN
+    if head == 'gap':
+        backbone.pool.add(hidden)
+        backbone.pool_units = HIDDEN
     return backbone, (backbone.naming(),)

@@ -10,7 +10,7 @@ from gluon_fgvc.methods.base import Method as Base
 from gluon_fgvc.methods.base import Phase, cross_entropy
 from gluon_fgvc.nn import FirstOutput, SpatialTransformer
 from gluon_fgvc.nn.attend_rectify import HE
-from gluon_fgvc.nn.spatial_transformer import MODES, affine_sample
+from gluon_fgvc.nn.spatial_transformer import MODES, affine_grid, affine_sample
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,12 @@ class Method(Base):
             window = affine_sample(nd, images, theta, self.train_net.transformer.size)
         window.backward(nd.ones_like(window), train_mode=False)
         return {'window': images.grad.mean(axis=1)}
+
+    def grids(self, images):
+        """Return the pixels of the window, as places of the image."""
+        with autograd.predict_mode():
+            _, theta = self.train_net(images)
+        return {'window': affine_grid(nd, images, theta, self.train_net.transformer.size)}
 
 
 class Transformed(HybridBlock):

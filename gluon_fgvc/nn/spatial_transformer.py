@@ -9,16 +9,23 @@ CELLS = 4    # cells a side in which the localisation network keeps places apart
 
 
 def affine_sample(F, images, theta, size=None):
-    """Return ``images`` seen through the affine windows ``theta`` (Eq. 1, 3 and 5 of the paper).
+    """Return ``images`` (N,C,H,W) sampled at :func:`affine_grid`, (N,C,height,width) (Eq. 3 and 5 of the paper).
+
+    Between pixels it is interpolated bilinearly, and beyond the image it is 0. Gradient flows to images and theta.
+    """
+    return F.BilinearSampler(images, affine_grid(F, images, theta, size))
+
+
+def affine_grid(F, images, theta, size=None):
+    """Return where the affine windows ``theta`` look, for each place of the output (Eq. 1 of the paper).
 
     Output place (x, y) shows input place theta · (x, y, 1), in coordinates that reach from -1, the centre of the
-    first pixel, to 1, that of the last (align_corners=True); in between it is interpolated bilinearly, and beyond
-    the image it is 0. The identity is [[1, 0, 0], [0, 1, 0]].
+    first pixel, to 1, that of the last (align_corners=True). The identity is [[1, 0, 0], [0, 1, 0]].
 
-    :param images: (N,C,H,W).
+    :param images: (N,C,H,W), for their size, type and device.
     :param theta: (N,2,3), rows x and y, on the images' device and of their type.
     :param size: (height, width) of the output in pixels; None keeps that of ``images``, whatever it is.
-    :returns: (N,C,height,width). Gradient flows to images and theta; not beyond the image's border.
+    :returns: (N,2,height,width), x before y. Gradient flows to theta.
     """
     if size is None:
         y, x = (_coordinates(F, F.contrib.arange_like(images, axis=axis)) for axis in (2, 3))
@@ -32,7 +39,7 @@ def affine_sample(F, images, theta, size=None):
                                    for column in range(3))                                # (N,1,1) each
         moved = F.broadcast_add(F.broadcast_mul(along_y, y), shift)                       # (N,h,1)
         rows.append(F.broadcast_add(F.broadcast_mul(along_x, x), moved))                  # (N,h,w)
-    return F.BilinearSampler(images, F.stack(*rows, axis=1))
+    return F.stack(*rows, axis=1)
 
 
 def _coordinates(F, numbers):
