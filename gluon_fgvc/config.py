@@ -45,6 +45,7 @@ class TrainView:
 
     resize: Union[int, Tuple[int, int], None] = option(
         None, 'shorter side, or [height, width] without crop', minimum=1)
+    pad: int = option(0, 'pixels mirrored around the image before the crop, as is usual for CIFAR', minimum=0)
     crop: Optional[int] = option(None, 'side of a random square crop', minimum=1)
     random_resized_crop: Optional[int] = option(
         None, 'side of a crop of random area and aspect; replaces resize and crop', minimum=1)

@@ -7,7 +7,7 @@ import pytest
 
 from gluon_fgvc import backbones, benchmarks, cli
 from gluon_fgvc.benchmarks import backbones as table_of_backbones
-from gluon_fgvc.benchmarks import samplers, training_loop
+from gluon_fgvc.benchmarks import cluttered_mnist, samplers, training_loop, warn_inference
 from gluon_fgvc.benchmarks.comparison import Comparison, spread
 from tools import benchmark
 
@@ -183,3 +183,39 @@ def test_the_documentation_is_up_to_date(name):
     row = json.loads(ROWS.read_text())[name]
     described = json.loads(json.dumps(table_of_backbones.describe(name)))
     assert {key: row[key] for key in described} == described
+
+
+# --- WARN ------------------------------------------------------------------------------------
+
+def options_of(module, *words):
+    parser = argparse.ArgumentParser()
+    module.add_options(parser)
+    return parser.parse_args(words)
+
+
+def test_inference_of_warn_takes_turns_with_its_base(monkeypatch):
+    order, load = [], warn_inference.load_exported
+
+    def counted(folder, ctx):
+        metadata, graph = load(folder, ctx)
+        graph.register_forward_hook(lambda *_: order.append(metadata['method']))
+        return metadata, graph
+
+    monkeypatch.setattr(warn_inference, 'load_exported', counted)
+    words = ('--backbone', SMALL, '--base', SMALL, '--depth', '1', '--batch', '2', '--rounds', '3')
+    result = warn_inference.measure(options_of(warn_inference, *words))
+    assert order == ['finetune', 'warn'] * 5
+    assert {name: len(samples) for name, samples in result.seconds.items()} == {'WRN': 3, 'WARN': 3}
+    assert result.target == 1.05 and result.settings['depth'] == 1
+
+
+def test_throughput_of_cluttered_mnist(monkeypatch):
+    composed = []
+    monkeypatch.setattr(cluttered_mnist.Composer, '__call__', lambda self, index: composed.append(
+        (index, self.distractors)))
+    words = '--images', '7', '--rounds', '3', '--distractors', '4'
+    result = cluttered_mnist.measure(options_of(cluttered_mnist, *words))
+    assert composed == [(index, 4) for index in range(7)] * 3 and len(result.seconds['composing']) == 3
+    for seconds, kept, word in ((1 / 6000, True, '6,000 images/s'), (1 / 4000, False, '4,000 images/s')):
+        throughput = cluttered_mnist.Throughput({}, 'image', {'composing': [seconds] * 3}, cluttered_mnist.TARGET)
+        assert throughput.kept() is kept and word in throughput.table()[0]

@@ -117,6 +117,9 @@ def test_net_gives_the_scores_of_train_net(name, hybridized):
 def test_every_parameter_learns_in_some_phase(name, hybridized):
     method, learned = create(name), set()
     parameters = structural(method.train_net)
+    for parameter in parameters.values():  # a layer of zeros keeps those before it from learning in the first step
+        if parameter._differentiable:
+            parameter.set_data(parameter.data() + 1e-3 * mx.nd.random.normal(shape=parameter.shape))
     for phase in method.phases(max(EPOCHS)):
         learning = phases.enter(phase, method.train_net, hybridized)
         for key in learning:
@@ -154,6 +157,17 @@ def test_maps(name, hybridized):
         values = values.asnumpy()
         assert values.ndim == 3 and len(values) == IMAGES and min(values.shape[1:]) > 1, title
         assert np.isfinite(values).all() and (values >= 0).all() and values.any(), title
+
+
+@each_method
+@each_way
+def test_values(name, hybridized):
+    method = create(name)
+    hybridize(method, hybridized)
+    for title, group in method.values(photographs()).items():
+        for key, values in group.items():
+            values = values.asnumpy()
+            assert values.shape == (IMAGES,) and (0 <= values).all() and (values <= 1).all(), (title, key)
 
 
 @each_method

@@ -25,6 +25,9 @@ def main(argv=None, train=TRAIN):
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='S', help='values of run.seed; default: 0')
     parser.add_argument('--folds', nargs='+', type=int, default=[], metavar='F',
                         help='values of data.fold, for data sets that have it')
+    parser.add_argument('--variant', dest='variants', action='append', metavar=('NAME KEY=VALUE …'),
+                        help='run this variant of each configuration, made by overrides; may be given often, after the '
+                             'overrides of all')
     parser.add_argument('--evaluate', action='store_true',
                         help='evaluate the test split once after each training; default: leave it untouched')
     parser.add_argument('--plan', action='store_true', help='print what would be run and stop')
@@ -35,8 +38,8 @@ def main(argv=None, train=TRAIN):
     parser.add_argument('overrides', nargs='*', metavar='KEY=VALUE', help='overrides of all configurations')
     argv = sys.argv[1:] if argv is None else list(argv)
     # Overrides are taken out first: after --seeds 0 1 argparse would count them as seeds.
-    overrides = [word for word in argv if OVERRIDE.fullmatch(word)]
-    args = parser.parse_args([word for word in argv if not OVERRIDE.fullmatch(word)])
+    overrides, variants, words = take_overrides(argv)
+    args = parser.parse_args(words)
     if args.overrides:
         raise ConfigError(f"'{args.overrides[0]}' is not of the form section.key=value, e.g. train.epochs=3")
 
@@ -44,7 +47,8 @@ def main(argv=None, train=TRAIN):
     if not args.render:
         if not args.name or not args.cfg:
             raise ConfigError('give --name and --cfg, or --render alone')
-        runs = study.plan(args.name, args.cfg, args.seeds, args.folds, overrides, args.work_dir)
+        runs = study.plan(args.name, args.cfg, args.seeds, args.folds, overrides, args.work_dir,
+                          [(name, variants[name]) for name in args.variants or ()])
         study.check_results(args.name, runs, args.results)
         print('\n'.join(study.describe(runs, args.evaluate)), flush=True)
         if args.plan:
@@ -55,8 +59,24 @@ def main(argv=None, train=TRAIN):
         if failed:
             titles = ', '.join(run.title for run in failed)
             print(f'error: {len(failed)} of {len(runs)} runs failed: {titles}', file=sys.stderr)
+    study.draw_curves(args.results)
     print(f"page: {write_atomically(f'{args.results}.md', study.render(args.results))}")
     return cli.FAILED if failed else cli.OK
+
+
+def take_overrides(argv):
+    """Return the overrides of all runs, dict of variant → its overrides, and the other words of a command line."""
+    overrides, variants, words, variant = [], {}, [], None
+    for before, word in zip([None, *argv], argv):
+        if before == '--variant':
+            variant = variants.setdefault(word, [])
+        elif word.startswith('--'):
+            variant = None
+        if OVERRIDE.fullmatch(word):
+            (overrides if variant is None else variant).append(word)
+        else:
+            words.append(word)
+    return overrides, variants, words
 
 
 if __name__ == '__main__':

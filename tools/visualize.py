@@ -1,6 +1,6 @@
 """Show where a trained network looks: one HTML page with each map of the method beside the photograph.
 
-Of methods that resample images it also shows the sampling points and the sampled images."""
+Of methods that resample images it also shows the sampling points and the sampled images, and gates as bars."""
 import sys
 from pathlib import Path
 
@@ -41,8 +41,11 @@ def look(opened, transform, path):
     probabilities = mx.nd.softmax(opened.method.net(batch), axis=-1)[0].asnumpy()           # (K,)
     maps = {name: values[0].asnumpy() for name, values in opened.method.maps(batch).items()}
     grids = {name: values[0].asnumpy() for name, values in opened.method.grids(batch).items()}
+    shares = {title: {name: values[0].asscalar() for name, values in group.items()}
+              for title, group in opened.method.values(batch).items()}
     best = int(probabilities.argmax())
-    return Row(Path(path).name, image, maps, opened.classes[best], float(probabilities[best]), grids=grids)
+    return Row(Path(path).name, image, maps, opened.classes[best], float(probabilities[best]), grids=grids,
+               shares=shares)
 
 
 if __name__ == '__main__':

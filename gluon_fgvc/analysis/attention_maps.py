@@ -1,4 +1,4 @@
-"""What a network looks at, drawn over the photograph: heat-map overlays, sampling points, and a page of them."""
+"""What a network looks at, drawn over the photograph: heat-map overlays, sampling points, gates, and a page of them."""
 from types import MappingProxyType
 from typing import Mapping, NamedTuple, Optional
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from matplotlib import colormaps
 
-from gluon_fgvc.analysis import pictures, sampling
+from gluon_fgvc.analysis import pictures, plots, sampling
 from gluon_fgvc.analysis.markup import STYLE, page, tag
 from gluon_fgvc.analysis.plots import percent
 from gluon_fgvc.files import write_atomically
@@ -64,6 +64,7 @@ class Row(NamedTuple):
     probability: float
     label: Optional[str] = None    # true class where it is known
     grids: Mapping[str, np.ndarray] = MappingProxyType({})  # name → (2,O,O), see :mod:`gluon_fgvc.analysis.sampling`
+    shares: Mapping[str, Mapping[str, float]] = MappingProxyType({})  # title → name → share in [0, 1], as bars
 
 
 def write_page(rows, path, title='Attention maps'):
@@ -78,7 +79,9 @@ def write_page(rows, path, title='Attention maps'):
         tag('div', _picture(row.image, 'photograph', f'{row.name}: photograph'),
             [_picture(overlay(row.image, values), _caption(name, values), f'{row.name}: heat map of {name}')
              for name, values in row.maps.items()],
-            [_sampled(row, name, grid) for name, grid in row.grids.items()], class_='maps')) for row in rows]
+            [_sampled(row, name, grid) for name, grid in row.grids.items()], class_='maps'),
+        tag('div', [_bars(row, title, shares) for title, shares in row.shares.items()], class_='maps')
+        if row.shares else None) for row in rows]
     note = ('Bright is high. Each map is scaled by itself, its smallest value to black and its largest to yellow, '
             'so colours compare places within one map only.')
     text = page(title, tag('h1', title), tag('p', note, class_='soft'), _scale(), tag('main', lines),
@@ -105,6 +108,12 @@ def _sampled(row, name, grid):
                      f'{row.name}: the image sampled there, {name}')]
 
 
+def _bars(row, title, shares):
+    said = ', '.join(f'{name} {percent(float(share))}' for name, share in shares.items())
+    return tag('figure', plots.share_bars(shares, f'{row.name}: {title}: {said}'),
+               tag('figcaption', tag('strong', title)))
+
+
 def _scale():
     """The colour scale as it appears in the pictures, over mid-gray."""
     ramp = 255 * colormaps[COLOUR_MAP](np.linspace(0, 1, 128))[None, :, :3]
@@ -115,6 +124,7 @@ def _scale():
 
 _STYLE = """
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(224px, 45%), 1fr)); gap: 1rem; }
+.maps + .maps { margin-top: 1rem; }
 .maps img { width: 100%; height: auto; border-radius: 4px; display: block; } .maps figcaption { margin-top: .3rem; }
 h2 { margin-top: 2.2rem; margin-bottom: 0; font-size: 1.05rem; } section p { margin-bottom: .6rem; }
 """

@@ -13,7 +13,7 @@ class Layer:
     """A convolution or dense layer where it is applied; a layer applied twice is there twice."""
 
     name: str                 # of the operator in the graph
-    weight: str               # name of its weight
+    weight: str               # name of its weight, or of the operator that computes it
     output: Tuple[int, ...]   # shape, batch first
     multiply_adds: int        # products that are added up, for the whole batch; the bias is not counted
 
@@ -35,8 +35,9 @@ def layers(symbol, **shapes):
     for node in nodes:
         if node['op'] in ('Convolution', 'FullyConnected'):
             output = outputs[f"{node['name']}_output"].popleft()
-            weight = nodes[node['inputs'][1][0]]['name']
-            found.append(Layer(node['name'], weight, output, prod(output) * prod(outputs[weight][0][1:])))
+            weight = nodes[node['inputs'][1][0]]
+            shape = outputs[weight['name'] if weight['op'] == 'null' else f"{weight['name']}_output"][0]
+            found.append(Layer(node['name'], weight['name'], output, prod(output) * prod(shape[1:])))
     return found
 
 

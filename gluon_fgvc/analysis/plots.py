@@ -186,6 +186,23 @@ def interval_bar(share, low, high):
                viewBox='0 0 120 14', width=120, height=14, aria_hidden='true')
 
 
+def share_bars(shares, summary):
+    """Return an SVG of one horizontal bar for each of ``shares``, a mapping of name → number in [0, 1].
+
+    :param summary: what the chart says in one sentence, for those who do not see it.
+    """
+    parts, left, width, line = [], 78, 90, 20
+    for row, (name, share) in enumerate(shares.items()):
+        top = row * line
+        parts += [tag('text', _short(name, 12), x=left - 8, y=top + 14, text_anchor='end'),
+                  tag('rect', x=left, y=top + 4, width=width, height=12, rx=2, fill='var(--track)'),
+                  tag('rect', x=left, y=top + 4, width=max(width * float(share), 1.0), height=12, rx=2,
+                      fill='var(--one)'),
+                  tag('text', percent(float(share)), x=left + width + 8, y=top + 14)]
+    height = line * len(shares)
+    return tag('svg', parts, viewBox=f'0 0 224 {height}', width=224, height=height, role='img', aria_label=summary)
+
+
 def _short(name, length):
     return name if len(name) <= length else name[:length - 1] + '…'
 

@@ -6,6 +6,7 @@ time: finished runs are skipped, unfinished ones resumed. What came out is kept 
 ``docs/results/<study>.json``, from which ``docs/results.md`` is rendered.
 """
 import hashlib
+import itertools
 import json
 import re
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 from gluon_fgvc.analysis import run_files
+from gluon_fgvc.analysis.charts import Line, write_lines
 from gluon_fgvc.analysis.statistics import mean_and_sd
 from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.files import write_atomically
@@ -35,34 +37,52 @@ class StudyRun:
     seed: int
     fold: Optional[int]
     folder: Path
+    variant: Optional[str] = None  # name of what the overrides make of the configuration
 
     @property
     def settings(self):
         """What must not change between two visits to the folder."""
         return {'config': self.config.as_posix(), 'sha256': self.sha256, 'overrides': list(self.overrides),
-                'seed': self.seed, 'fold': self.fold}
+                'seed': self.seed, 'fold': self.fold, **self.named}
+
+    @property
+    def named(self):
+        """The variant as an entry of a record; none where the configuration is run as it is."""
+        return {'variant': self.variant} if self.variant else {}
+
+    @property
+    def entry(self):
+        """What its results are filed under."""
+        return self.config.as_posix(), self.variant
 
     @property
     def title(self):
         fold = '' if self.fold is None else f' fold {self.fold}'
-        return f'{self.config.stem} seed {self.seed}{fold}'
+        variant = f' {self.variant}' if self.variant else ''
+        return f'{self.config.stem}{variant} seed {self.seed}{fold}'
 
 
-def plan(name, configs, seeds, folds=(), overrides=(), work_dir='work_dirs/study'):
+def plan(name, configs, seeds, folds=(), overrides=(), work_dir='work_dirs/study', variants=()):
     """Return the list of :class:`StudyRun` of a study, configuration by configuration.
 
     :param folds: values of ``data.fold``; empty if the data set has none.
+    :param variants: pairs (name, overrides); each is run of each configuration, instead of what its file says.
     :raises ConfigError: for a name that is no file name, repeated seeds, folds or configuration
         names, or a configuration that cannot be read.
     """
     if not re.fullmatch(r'[A-Za-z0-9][\w.-]*', name):
         raise ConfigError(f"--name '{name}' must be made of letters, digits, '_', '-' and '.'")
     configs = [Path(config) for config in configs]
-    for what, values in (('--cfg', [c.stem for c in configs]), ('--seeds', list(seeds)), ('--folds', list(folds))):
+    for what, values in (('--cfg', [c.stem for c in configs]), ('--seeds', list(seeds)), ('--folds', list(folds)),
+                         ('--variant', [variant for variant, _ in variants])):
         for value in values:
             if values.count(value) > 1:
                 raise ConfigError(f"{what}: '{value}' is given twice; its runs would share a folder")
-    for override in overrides:
+    for variant, changes in variants:
+        if not re.fullmatch(r'[A-Za-z0-9][\w.-]*', variant) or not changes:
+            raise ConfigError(f"--variant '{variant}' must be a name of letters, digits, '_', '-' and '.', followed by "
+                              'the overrides that make it: NAME KEY=VALUE …')
+    for override in [*overrides, *(change for _, changes in variants for change in changes)]:
         if override.split('=')[0] in ('run.seed', 'data.fold'):
             raise ConfigError(f"override '{override}': give seeds with --seeds and folds with --folds")
     runs = []
@@ -71,11 +91,10 @@ def plan(name, configs, seeds, folds=(), overrides=(), work_dir='work_dirs/study
             digest = hashlib.sha256(config.read_bytes()).hexdigest()
         except OSError as error:
             raise ConfigError(f"cannot read configuration '{config}': {error.strerror}") from None
-        for seed in seeds:
-            for fold in folds or (None,):
-                leaf = f'seed{seed}' if fold is None else f'seed{seed}-fold{fold}'
-                runs.append(StudyRun(config, digest, tuple(overrides), seed, fold,
-                                     Path(work_dir) / name / config.stem / leaf))
+        for (variant, changes), seed, fold in itertools.product(variants or [(None, ())], seeds, folds or (None,)):
+            leaf = f'seed{seed}' if fold is None else f'seed{seed}-fold{fold}'
+            runs.append(StudyRun(config, digest, (*overrides, *changes), seed, fold,
+                                 Path(work_dir) / name / config.stem / (variant or '') / leaf, variant))
     return runs
 
 
@@ -181,19 +200,19 @@ def collect(name, runs, command, results):
     """
     path = Path(results) / f'{name}.json'
     old = check_results(name, runs, results)
-    configs = {c['config']: c for c in old['configs']}
+    configs = {_filed(c): c for c in old['configs']}
     evaluations = {json.dumps(e, sort_keys=True): e for e in old['evaluations']}
     for run in runs:
         if not (_tested(run.folder) or _trained(run.folder)):
             continue
         files = run_files.read(run.folder)
-        entry = configs.setdefault(run.config.as_posix(), {
-            'config': run.config.as_posix(), 'sha256': run.sha256, 'overrides': list(run.overrides),
+        entry = configs.setdefault(run.entry, {
+            'config': run.config.as_posix(), **run.named, 'sha256': run.sha256, 'overrides': list(run.overrides),
             'resolved': _resolved(files), 'runs': []})
         entry['runs'] = [r for r in entry['runs'] if (r['seed'], r['fold']) != (run.seed, run.fold)]
         entry['runs'].append(_measured(run, files))
         for evaluation in files.test_evaluations:
-            kept = {'config': run.config.as_posix(), 'seed': run.seed, 'fold': run.fold,
+            kept = {'config': run.config.as_posix(), **run.named, 'seed': run.seed, 'fold': run.fold,
                     **{key: evaluation.get(key) for key in ('evaluated_at', 'checkpoint', 'images', 'top1')}}
             if evaluation.get('views'):
                 kept['checkpoint'] = f"{evaluation.get('checkpoint')}, {evaluation['views']}"
@@ -202,9 +221,9 @@ def collect(name, runs, command, results):
         entry['runs'].sort(key=lambda r: (r['seed'], -1 if r['fold'] is None else r['fold']))
         entry['summary'] = {split: _summary([r[split] for r in entry['runs'] if r[split]]) for split in ('test', 'val')}
     tree = {'name': name, 'commands': [*(c for c in old['commands'] if c != command), command],
-            'configs': [configs[key] for key in sorted(configs)],
+            'configs': [configs[key] for key in sorted(configs, key=lambda key: (key[0], key[1] or ''))],
             'evaluations': sorted(evaluations.values(), key=lambda e: (
-                str(e['evaluated_at']), e['config'], e['seed'], str(e['fold'])))}
+                str(e['evaluated_at']), _label(e), e['seed'], str(e['fold'])))}
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_atomically(path, json.dumps(tree, indent=1, ensure_ascii=False) + '\n')
 
@@ -216,12 +235,24 @@ def check_results(name, runs, results):
     """
     path = Path(results) / f'{name}.json'
     tree = load(path) if path.exists() else {'name': name, 'commands': [], 'configs': [], 'evaluations': []}
-    ours = {run.config.as_posix(): (run.sha256, list(run.overrides)) for run in runs}
+    ours = {run.entry: (run.sha256, list(run.overrides)) for run in runs}
     for entry in tree['configs']:
-        if ours.get(entry['config'], (entry['sha256'], entry['overrides'])) != (entry['sha256'], entry['overrides']):
-            raise ConfigError(f"'{entry['config']}' or its overrides changed since '{path}' was written: "
+        if ours.get(_filed(entry), (entry['sha256'], entry['overrides'])) != (entry['sha256'], entry['overrides']):
+            raise ConfigError(f"'{_label(entry)}' or its overrides changed since '{path}' was written: "
                               'choose another --name, so that results are not mixed')
     return tree
+
+
+def _filed(entry):
+    return entry['config'], entry.get('variant')
+
+
+def _label(entry):
+    return entry['config'] + _variant(entry)
+
+
+def _variant(entry):
+    return f" ({entry['variant']})" if entry.get('variant') else ''
 
 
 def load(path):
@@ -260,6 +291,7 @@ def _measured(run, files):
     at_choice = next((e for e in epochs if e['epoch'] == chosen.epoch), {})
     val = {metric: at_choice[f'val_{metric}'] for metric in METRICS if at_choice.get(f'val_{metric}') is not None}
     return {'seed': run.seed, 'fold': run.fold, 'epochs': len(epochs), 'chosen_by': chosen._asdict(),
+            'curve': [e.get('val_top1') for e in epochs],
             'test': tested and {key: tested[key] for key in ('images', 'skipped', *METRICS) if key in tested},
             'val': val or None, 'seconds': round(sum(e.get('seconds', 0) for e in epochs), 1),
             'machine': {key: files.env[key] for key in MACHINE if key in files.env} if files.env else None}
@@ -298,17 +330,43 @@ therefore optimistic. Every evaluation of a test split is listed. The JSON files
 
 def _study(tree):
     parts = [f"## {tree['name']}\n", _summary_table(tree), '### Runs\n', _run_table(tree)]
-    evaluations = [[e['config'], e['seed'], _or_dash(e['fold']), _when(e['evaluated_at']), _or_dash(e['checkpoint']),
+    if _curves(tree):
+        parts.insert(2, f"![Validation accuracy after each epoch](results/{tree['name']}.svg)\n")
+    evaluations = [[_label(e), e['seed'], _or_dash(e['fold']), _when(e['evaluated_at']), _or_dash(e['checkpoint']),
                     _percent(e['top1'])] for e in tree['evaluations']]
     parts.append(f'### Evaluations of the test split: {len(evaluations)}\n')
     if evaluations:
         parts.append(_table(('Config', 'Seed', 'Fold', 'When', 'Checkpoint', 'Top-1'), evaluations))
     parts.append('### To repeat\n')
     parts.append('```sh\n' + '\n'.join(tree['commands']) + '\n```\n')
-    parts += [f"- `{c['config']}`, SHA-256 `{c['sha256']}`"
+    parts += [f"- `{c['config']}`{_variant(c)}, SHA-256 `{c['sha256']}`"
               + (f", with `{' '.join(c['overrides'])}`" if c['overrides'] else '') for c in tree['configs']]
     parts += [f'- Machine: {machine}' for machine in _machines(tree)]
     return '\n'.join(parts) + '\n'
+
+
+def draw_curves(results):
+    """Write ``<results>/<study>.svg``, validation accuracies by epoch, for the studies that have them."""
+    for path in sorted(Path(results).glob('*.json')):
+        tree = load(path)
+        if _curves(tree):
+            write_lines(path.with_suffix('.svg'), _curves(tree), 'epoch', 'validation top-1, %')
+
+
+def _curves(tree):
+    """Return a :class:`Line` for each configuration, over the epochs that all of its runs have."""
+    lines = []
+    for entry in tree['configs']:
+        runs = [run['curve'] for run in entry['runs'] if run.get('curve') and None not in run['curve']]
+        if runs:
+            spreads = [mean_and_sd([100 * value for value in values]) for values in zip(*runs)]
+            lines.append(Line(_short(entry), range(1, len(spreads) + 1), [mean for mean, _ in spreads],
+                              [sd for _, sd in spreads] if len(runs) > 1 else None))
+    return lines
+
+
+def _short(entry):
+    return Path(entry['config']).with_suffix('').as_posix().replace('configs/', '') + _variant(entry)
 
 
 def _summary_table(tree):
@@ -318,7 +376,7 @@ def _summary_table(tree):
             summary = entry['summary'][split]
             if summary:
                 images = sorted({r['test']['images'] for r in entry['runs'] if r['test']}) if split == 'test' else []
-                rows.append([entry['config'], name, ', '.join(f'{n:,}' for n in images) or '–', summary['top1']['runs'],
+                rows.append([_label(entry), name, ', '.join(f'{n:,}' for n in images) or '–', summary['top1']['runs'],
                              *(_spread(summary.get(m)) for m in ('top1', 'top3', 'top5', 'mean_class_accuracy')),
                              _minutes([r['seconds'] for r in entry['runs']])])
     return _table(('Config', 'Split', 'Images', 'Runs', 'Top-1', 'Top-3', 'Top-5', 'Mean class', 'Minutes a run'), rows)
@@ -332,7 +390,7 @@ def _run_table(tree):
             by = f"{chosen['split']} {chosen['metric']}".replace('top', 'top-') if chosen['split'] else 'being last'
             epoch = '–' if chosen['epoch'] is None else f"{chosen['epoch'] + 1} of {run['epochs']}"
             val, test = ((run[split] or {}).get('top1') for split in ('val', 'test'))
-            rows.append([entry['config'], run['seed'], _or_dash(run['fold']), epoch, by, _percent(val), _percent(test),
+            rows.append([_label(entry), run['seed'], _or_dash(run['fold']), epoch, by, _percent(val), _percent(test),
                          _minutes([run['seconds']])])
     return _table(('Config', 'Seed', 'Fold', 'Epoch', 'Chosen by', 'Validation top-1', 'Test top-1', 'Minutes'), rows)
 

@@ -3,13 +3,22 @@ from dataclasses import replace
 
 import mxnet as mx
 
-from gluon_fgvc.backbones import efficientnet_lite, loading, surgery, torch_names, wide_resnet, zoo
+from gluon_fgvc.backbones import (
+    cluttered_cnn,
+    efficientnet_lite,
+    loading,
+    surgery,
+    torch_names,
+    wide_resnet,
+    zoo,
+)
 from gluon_fgvc.backbones.base import Backbone
 from gluon_fgvc.errors import ConfigError, did_you_mean
 
 __all__ = ['Backbone', 'available', 'build', 'get']
 
-_BUILDERS = {name: module.build for module in (efficientnet_lite, wide_resnet, zoo) for name in module.NAMES}
+_MODULES = cluttered_cnn, efficientnet_lite, wide_resnet, zoo
+_BUILDERS = {name: module.build for module in _MODULES for name in module.NAMES}
 
 
 def available():

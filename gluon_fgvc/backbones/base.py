@@ -1,8 +1,9 @@
 """A network without its classifier, seen as a stem, stages and a pool."""
+import json
 from dataclasses import dataclass
 from typing import Callable, Mapping, Tuple
 
-from mxnet import gluon, sym
+from mxnet import gluon, nd, sym
 from mxnet.gluon import nn
 
 from gluon_fgvc.errors import ConfigError, did_you_mean
@@ -44,6 +45,7 @@ class Backbone(gluon.HybridBlock):
         :class:`~gluon_fgvc.nn.ISQRTCov`, best on a map of stride 16 (``output_stride``).
     :param rectified: whether the last map is never negative. It is not so after hard-swish, which goes down to
         -3/8.
+    :param stage_names: instead of ``stage1`` and so on.
 
     Attributes: ``rectified``; ``stage_names``; ``channels`` and ``strides`` (against the image) of each stage's map;
     ``pool_units``; ``source_classifier``, which is None or (weight (K0,C), bias (K0,), class names or
@@ -56,12 +58,13 @@ class Backbone(gluon.HybridBlock):
     :raises ConfigError: if the head is unknown.
     """
 
-    def __init__(self, name, stem, stages, mean=IMAGENET_MEAN, std=IMAGENET_STD, head='gap', rectified=True):
+    def __init__(self, name, stem, stages, mean=IMAGENET_MEAN, std=IMAGENET_STD, head='gap', rectified=True,
+                 stage_names=None):
         super().__init__(prefix=f'{name}_')
         self._name = name  # also inside the name scope of another block, where the prefix becomes longer
         if head not in HEADS:
             raise ConfigError(f"backbone.head: unknown head '{head}'{did_you_mean(head, HEADS)}")
-        self.stage_names = tuple(f'stage{number}' for number in range(1, len(stages) + 1))
+        self.stage_names = stage_names or tuple(f'stage{number}' for number in range(1, len(stages) + 1))
         self.stem = _sequential(stem)
         for stage_name, layers in zip(self.stage_names, stages):
             setattr(self, stage_name, _sequential(layers))
@@ -75,6 +78,7 @@ class Backbone(gluon.HybridBlock):
         else:
             self.pool = _sequential([nn.GlobalAvgPool2D(), nn.Flatten()])
             self.pool_units = self.channels[-1]
+        self._openings = self._find_openings()
 
     def infer_shapes(self):
         """Set ``channels``, ``strides`` and the shapes of all parameters outside ``pool``, which files are held to."""
@@ -103,6 +107,7 @@ class Backbone(gluon.HybridBlock):
         self.stage_names, self.channels, self.strides = (
             values[:count] for values in (self.stage_names, self.channels, self.strides))
         self.pool_units, self.source_classifier = self.channels[-1], None
+        self._openings = self._find_openings()
 
     def stage_maps(self, images):
         """Return the tuple of maps (N,C,h,w), one after each stage; ``images`` is an NDArray or a Symbol."""
@@ -111,6 +116,26 @@ class Backbone(gluon.HybridBlock):
             x = getattr(self, stage_name)(x)
             maps.append(x)
         return tuple(maps)
+
+    def rectified_maps(self, images):
+        """Return :meth:`stage_maps`, those of pre-activation nets after the BatchNorm and ReLU that read them next.
+
+        Such a net ends a stage with a bare sum; the next stage begins with BN-ReLU, and what convolutions see there
+        is what is returned. That BatchNorm's statistics are used and not moved, since the stage moves them. All other
+        maps are as they are: rectified already or, of linear bottlenecks (MobileNetV2, EfficientNet), linear.
+        """
+        maps = self.stage_maps(images)
+        return tuple(opening(x) if opening else x for x, opening in zip(maps, self._openings))
+
+    def _find_openings(self):
+        """Return for each stage the :class:`_Opening` that reads its map, None where there is none."""
+        maps = sym.Group(self.stage_maps(sym.var('images')))
+        layers = {}
+        self.apply(lambda block: layers.update({block.gamma.name: block} if isinstance(block, nn.BatchNorm) else {}))
+        graph = json.loads(maps.tojson())
+        readers = {node['inputs'][0][0]: _Opening(layers[graph['nodes'][node['inputs'][1][0]]['name']])
+                   for node in graph['nodes'] if node['op'] == 'BatchNorm'}
+        return [readers.get(head[0]) for head in graph['heads']]
 
     def hybrid_forward(self, F, images):
         return self.stage_maps(images)[-1]  # (N,C,h,w)
@@ -128,6 +153,20 @@ def strides_of(maps):
     """
     smaller, larger = ([shape[2] for shape in maps.infer_shape(images=(1, 3, side, side))[1]] for side in _SIDES)
     return tuple((_SIDES[1] - _SIDES[0]) // (high - low) for low, high in zip(smaller, larger))
+
+
+class _Opening:
+    """The BatchNorm and ReLU with which a stage of a pre-activation net begins, without moving its statistics."""
+
+    def __init__(self, layer):
+        self._parameters = layer.gamma, layer.beta, layer.running_mean, layer.running_var
+        self._settings = layer._kwargs  # the layer's own, since a phase may switch use_global_stats
+
+    def __call__(self, x):
+        F, parameters = (sym, [p.var() for p in self._parameters]) if isinstance(x, sym.Symbol) else (
+            nd, [p.data(x.context) for p in self._parameters])
+        # With a momentum of 1 the moving averages keep their value.
+        return F.relu(F.BatchNorm(x, *parameters, **{**self._settings, 'momentum': 1.0}))
 
 
 def _sequential(layers):

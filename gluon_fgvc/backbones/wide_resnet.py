@@ -53,13 +53,14 @@ def build(name, head):
                 in_channels = channels
             stages.append(blocks)
         closing = [nn.BatchNorm(in_channels=in_channels), nn.Activation('relu')]
-    naming = _torch_naming(stem, stages, closing[0])
     backbone = Backbone(name, stem, [*stages[:-1], stages[-1] + closing], _MEAN, _STD, head)
-    return backbone, (backbone.naming(), naming)
+    return backbone, (backbone.naming(), released_naming(backbone))
 
 
-def _torch_naming(stem, stages, last_bn):
+def released_naming(backbone):
     """The names of the released code, whose nets with and without attention differ in the last BatchNorm's."""
+    stem, stages = list(backbone.stem), [list(getattr(backbone, stage)) for stage in backbone.stage_names]
+    stages[-1], (last_bn, _) = stages[-1][:-2], stages[-1][-2:]
     blocks = {f'group_{group}.block_{index}.': block
               for group, stage in enumerate(stages) for index, block in enumerate(stage)}
     names, bns = {'conv0.weight': stem[0].weight}, {'bn' if len(stem) == 1 else 'bn_g2': last_bn}

@@ -93,7 +93,7 @@ class TrainTransform:
 
     def __init__(self, view):
         if view.random_resized_crop:
-            for key in ('resize', 'crop'):
+            for key in ('resize', 'pad', 'crop'):
                 if getattr(view, key):
                     raise ConfigError(f'data.train: random_resized_crop {view.random_resized_crop} replaces '
                                       f'{key} {getattr(view, key)}; give one of them')
@@ -101,7 +101,9 @@ class TrainTransform:
             low, high = getattr(view, key)
             if low > high:
                 raise ConfigError(f'data.train.{key}: [{low}, {high}] must not fall')
-        _check_crop('data.train', view)
+        if view.pad and not view.crop:
+            raise ConfigError(f'data.train.pad {view.pad} enlarges images that nothing crops; set data.train.crop')
+        _check_crop('data.train', view, 2 * view.pad)
         side = view.random_resized_crop
         self._view = view
         self.random = bool(view.random_resized_crop or view.crop or view.flip or view.flip_vertical or view.transpose
@@ -125,6 +127,8 @@ class TrainTransform:
             image = _random_resized_crop(image, view.random_resized_crop, view.scale, view.ratio, rng)
         else:
             image = self.fixed(image)
+        if view.pad:
+            image = cv2.copyMakeBorder(image, *(view.pad,) * 4, borderType=cv2.BORDER_REFLECT_101)
         if view.crop:
             top, left = _room(image, view.crop, 'data.train')
             image = _cut(image, rng.integers(top + 1), rng.integers(left + 1), view.crop)
@@ -188,9 +192,9 @@ def _scaled(view, scale):
     return replace(view, resize=max(crop, round(view.resize * crop / view.crop)), crop=crop)
 
 
-def _check_crop(section, view):
+def _check_crop(section, view, padding=0):
     if view.crop and view.resize:
-        short = view.resize if isinstance(view.resize, int) else min(view.resize)
+        short = padding + (view.resize if isinstance(view.resize, int) else min(view.resize))
         if short < view.crop:
             raise ConfigError(f'{section}.crop {view.crop} is larger than {section}.resize '
                               f'{view.resize if isinstance(view.resize, int) else list(view.resize)}')

@@ -158,6 +158,27 @@ def _earlier_evaluation(run):
 
 def evaluate(run, split='test', *, log=None):
     """Evaluate a :class:`Run` on a split, write ``evaluation*.json`` and ``predictions*.csv``, return the summary."""
+    predictions, image_set, result = _evaluate(run, split, log)
+    write_evaluation(run.folder, predictions, image_set, run.classes, result)
+    say = log.line if log else tqdm.write
+    say(headline(result))
+    times = _test_evaluations(run.folder)
+    if split == 'test' and times > 1:
+        say(f'the test split of this run has now been evaluated {times} times, which its report will say; what is '
+            'chosen by it is no longer measured by it (choose by --split val)')
+    return result
+
+
+def evaluate_altered(run, split, overrides):
+    """Evaluate a :class:`Run` on a split read with other options, and return the summary; nothing is written.
+
+    :param overrides: pairs (dotted key, value) of the section ``data``.
+    """
+    return _evaluate(replace(run, cfg=load_config(run.folder / 'config.yaml', overrides)), split)[2]
+
+
+def _evaluate(run, split, log=None):
+    """Return the predictions, the image set and the summary of one split."""
     image_set = _split(run, split)
     loader = loader_of(run.cfg, image_set)
     try:
@@ -168,14 +189,7 @@ def evaluate(run, split='test', *, log=None):
         _report_bad(loader, log)
     finally:
         loader.close()
-    write_evaluation(run.folder, predictions, image_set, run.classes, result)
-    say = log.line if log else tqdm.write
-    say(headline(result))
-    times = _test_evaluations(run.folder)
-    if split == 'test' and times > 1:
-        say(f'the test split of this run has now been evaluated {times} times, which its report will say; what is '
-            'chosen by it is no longer measured by it (choose by --split val)')
-    return result
+    return predictions, image_set, result
 
 
 def evaluate_together(runs, split='test', views=None, folder=None):

@@ -58,6 +58,13 @@ class Method:
         """Return pictures of what the network looks at: dict of name → NDArray (N,h,w), non-negative."""
         raise NotImplementedError
 
+    def values(self, images):
+        """Return shares that a network decides on, for bar charts: dict of title → dict of name → NDArray (N,).
+
+        They lie in [0, 1]. A method need not have any.
+        """
+        return {}
+
     def grids(self, images):
         """Return where the network samples images on its way: dict of name → NDArray (N,2,O,O), empty if nowhere.
 

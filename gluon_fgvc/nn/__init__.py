@@ -1,9 +1,13 @@
 """Network pieces: pure HybridBlocks that know nothing of configurations or data."""
+from gluon_fgvc.nn.attend_rectify import AttendRectify, GlobalGates
 from gluon_fgvc.nn.classifier import Classifier
+from gluon_fgvc.nn.first_output import FirstOutput
 from gluon_fgvc.nn.isqrt_cov import ISQRTCov
 from gluon_fgvc.nn.normalize import Normalize
 from gluon_fgvc.nn.samplers import AttentionSampler, SaliencySampler, UniformSampler
+from gluon_fgvc.nn.spatial_transformer import SpatialTransformer, affine_sample
 from gluon_fgvc.nn.trilinear import DetailMap, StructureMap, TrilinearAttention
 
-__all__ = ['AttentionSampler', 'Classifier', 'DetailMap', 'ISQRTCov', 'Normalize', 'SaliencySampler', 'StructureMap',
-           'TrilinearAttention', 'UniformSampler']
+__all__ = ['AttendRectify', 'AttentionSampler', 'Classifier', 'DetailMap', 'FirstOutput', 'GlobalGates', 'ISQRTCov',
+           'Normalize', 'SaliencySampler', 'SpatialTransformer', 'StructureMap', 'TrilinearAttention',
+           'UniformSampler', 'affine_sample']

@@ -99,3 +99,11 @@ def test_page_of_maps(tmp_path):
     text = open(write_page(rows, tmp_path / 'maps.html')).read()
     assert text.count('<img') == 1 + 3 and '<b>' not in text and '<i>' not in text and '<u>' not in text
     assert '&lt;u&gt;bird' in text and '50.0\u00a0%' in text and '3×3, 0 to 1' in text
+
+
+def test_shares_become_bars(tmp_path):
+    shares = {'outputs': {'stage4': 0.25, 'classifier & co': 0.75}}
+    rows = [Row('a.png', np.zeros((8, 8, 3), 'uint8'), {'m': np.ones((2, 2))}, 'cat', 1.0, shares=shares)]
+    text = open(write_page(rows, tmp_path / 'maps.html')).read()
+    assert 'aria-label="a.png: outputs: stage4 25.0\u00a0%, classifier &amp; co 75.0\u00a0%"' in text
+    assert 'width="22.5"' in text and 'width="67.5"' in text and '>classifier …<' in text

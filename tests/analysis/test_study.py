@@ -118,6 +118,16 @@ def test_without_evaluate_the_test_split_is_untouched_until_asked(run_tool):
     assert results()['configs'][0]['runs'][0]['test'] and len(results()['evaluations']) == 1
 
 
+def test_validation_curves(run_tool):
+    assert run_tool('--cfg', 'a.yaml', 'b.yaml', '--seeds', 0, 1) == 0
+    records = [json.loads(line) for line in Path('work_dirs/study/s/a/seed1/metrics.jsonl').read_text().splitlines()]
+    curve = results()['configs'][0]['runs'][1]['curve']
+    assert curve == [record['val_top1'] for record in records if record['kind'] == 'epoch'] and len(curve) == 9
+    assert '![Validation accuracy after each epoch](results/s.svg)' in Path('docs/results.md').read_text()
+    picture = Path('docs/results/s.svg').read_text()
+    assert '>a<' in picture and '>b<' in picture and 'validation top-1, %' in picture
+
+
 def test_folds(run_tool):
     assert run_tool('--cfg', 'a.yaml', '--seeds', 1, '--folds', 0, 4, '--evaluate') == 0
     assert [c[-1] for c in calls()] == ['data.fold=0', 'data.fold=4']
@@ -204,3 +214,41 @@ def test_status_needs_the_record(tmp_path):
     (run.folder / 'study.json').write_text('{"tor')
     with pytest.raises(ConfigError, match='no run of this study'):
         study.status(run, False)
+
+
+# --- variants --------------------------------------------------------------------------------
+
+VARIANTS = ('--cfg', 'a.yaml', '--evaluate', 'train.epochs=3', '--variant', 'wide', 'method.width=4', 'method.depth=2',
+            '--variant', 'narrow', 'method.width=1', '--seeds', 0, 1)
+
+
+def test_variants_of_a_configuration(run_tool, capsys):
+    assert run_tool(*VARIANTS) == 0
+    assert calls()[0][1:] == ['a.yaml', '--work-dir', 'work_dirs/study/s/a/wide/seed0', '--seed', '0',
+                              'train.epochs=3', 'method.width=4', 'method.depth=2']
+    assert calls()[3][-2:] == ['train.epochs=3', 'method.width=1'] and len(calls()) == 4
+    assert 'a wide seed 1' in capsys.readouterr().out
+    assert [(c['config'], c['variant'], c['overrides'][1:]) for c in results()['configs']] == [
+        ('a.yaml', 'narrow', ['method.width=1']), ('a.yaml', 'wide', ['method.width=4', 'method.depth=2'])]
+    page = Path('docs/results.md').read_text()
+    assert '| a.yaml (wide) | test |' in page and '- `a.yaml` (narrow), SHA-256' in page
+    assert '--variant wide method.width=4 method.depth=2' in page
+
+
+def test_variants_add_to_a_study(run_tool):
+    assert run_tool('--cfg', 'a.yaml', '--evaluate') == 0
+    assert run_tool(*VARIANTS) == 0
+    assert run_tool(*VARIANTS) == 0
+    assert [c.get('variant') for c in results()['configs']] == [None, 'narrow', 'wide'] and len(calls()) == 5
+    assert len(results()['evaluations']) == 5
+    assert run_tool('--cfg', 'a.yaml', '--variant', 'wide', 'method.width=5') == 2  # is not the same any more
+
+
+@pytest.mark.parametrize('words, says', [
+    (('--variant', 'wide'), "--variant 'wide' must be a name of letters"),
+    (('--variant', '../wide', 'method.width=1'), "--variant '../wide' must be a name of letters"),
+    (('--variant', 'a', 'method.width=1', '--variant', 'a', 'method.width=2'), "--variant: 'a' is given twice"),
+    (('--variant', 'a', 'run.seed=1'), 'give seeds with --seeds')])
+def test_wrong_variants(run_tool, capsys, words, says):
+    assert run_tool('--cfg', 'a.yaml', *words) == 2
+    assert says in capsys.readouterr().err and not calls()

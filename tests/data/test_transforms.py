@@ -250,3 +250,24 @@ def test_the_first_view_is_the_single_one(kind):
 def test_views_that_cannot_be_had(view, kind, says):
     with pytest.raises(ConfigError, match=says.replace('?', r'\?')):
         data.test_views(view, kind)
+
+
+# --- padding ---------------------------------------------------------------------------------
+
+def test_padding_mirrors_before_the_crop():
+    image = np.arange(6 * 6 * 3, dtype='uint8').reshape(6, 6, 3)
+    transform = TrainTransform(TrainView(pad=2, crop=6))
+    assert transform.random and transform.output_size == (6, 6)
+    mirrored = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode='reflect')
+    windows = {mirrored[top:top + 6, left:left + 6].tobytes() for top in range(5) for left in range(5)}
+    seen = {transform(image, np.random.default_rng(seed)).tobytes() for seed in range(200)}
+    assert seen == windows and len(windows) == 25
+
+
+@pytest.mark.parametrize('view, says', [
+    (TrainView(pad=2), 'pad 2 enlarges images that nothing crops'),
+    (TrainView(pad=2, random_resized_crop=8), 'random_resized_crop 8 replaces pad 2'),
+    (TrainView(pad=2, resize=8, crop=13), 'crop 13 is larger')])
+def test_padding_that_makes_no_sense(view, says):
+    with pytest.raises(ConfigError, match=says):
+        TrainTransform(view)

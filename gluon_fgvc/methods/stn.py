@@ -1,0 +1,82 @@
+"""STN: a spatial transformer cuts a window out of the image, which is then classified (Jaderberg et al., NIPS 2015)."""
+from dataclasses import dataclass
+from typing import Optional
+
+from mxnet import autograd, nd
+from mxnet.gluon import HybridBlock, nn
+
+from gluon_fgvc.config import option
+from gluon_fgvc.methods.base import Method as Base
+from gluon_fgvc.methods.base import Phase, cross_entropy
+from gluon_fgvc.nn import FirstOutput, SpatialTransformer
+from gluon_fgvc.nn.attend_rectify import HE
+from gluon_fgvc.nn.spatial_transformer import MODES, affine_grid, affine_sample
+
+
+@dataclass(frozen=True)
+class Options:
+    """Keys of the section ``method``."""
+
+    mode: str = option('affine', "what is learnt of the window: 'affine' all of it, starting from the whole image, "
+                                 "'location' where a window of half the width and height lies", choices=MODES)
+    size: Optional[int] = option(None, 'side in pixels of the window that is classified; null is as large as the image',
+                                 minimum=1)
+    lr_mult: float = option(10.0, 'factor on the learning rate of the classifier; 1 from scratch', minimum=0)
+    transformer_lr_mult: float = option(1.0, 'factor on that of the spatial transformer, which may need a smaller one '
+                                             '(the paper took 1e-4 for birds)', minimum=0)
+
+
+class Method(Base):
+    """Cross-entropy on a linear classifier whose backbone sees the window of a :class:`SpatialTransformer`."""
+
+    OUTPUTS = ('scores', 'theta')
+
+    def __init__(self, backbone, num_classes, options):
+        self.options = options
+        size = options.size and (options.size, options.size)
+        self.train_net = Transformed(SpatialTransformer(options.mode, size), backbone, num_classes)
+        self.net = FirstOutput(self.train_net)
+        ctx = next(iter(backbone.collect_params().values())).list_ctx()
+        for block in (self.train_net.transformer, self.train_net.classifier):
+            block.initialize(HE, ctx=ctx)
+
+    def phases(self, epochs):
+        return [Phase('all', epochs, lr_mult={r'classifier\..*': self.options.lr_mult,
+                                              r'transformer\..*': self.options.transformer_lr_mult})]
+
+    def losses(self, outputs, labels):
+        return {'cross_entropy': cross_entropy(outputs['scores'], labels)}
+
+    def maps(self, images):
+        """Return where the window lies, (N,H,W): how strongly the window depends on each pixel of the image."""
+        images = images.copy()
+        with autograd.predict_mode():
+            _, theta = self.train_net(images)
+        images.attach_grad()
+        with autograd.record(train_mode=False):
+            window = affine_sample(nd, images, theta, self.train_net.transformer.size)
+        window.backward(nd.ones_like(window), train_mode=False)
+        return {'window': images.grad.mean(axis=1)}
+
+    def grids(self, images):
+        """Return the pixels of the window, as places of the image."""
+        with autograd.predict_mode():
+            _, theta = self.train_net(images)
+        return {'window': affine_grid(nd, images, theta, self.train_net.transformer.size)}
+
+
+class Transformed(HybridBlock):
+    """A spatial transformer in front of a backbone and a linear layer.
+
+    Inputs: images (N,3,H,W), normalised. Outputs: scores (N,K); theta (N,2,3), the window.
+    """
+
+    def __init__(self, transformer, body, num_classes, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.transformer, self.body = transformer, body
+            self.classifier = nn.Dense(num_classes, in_units=body.pool_units)
+
+    def hybrid_forward(self, F, images):
+        window, theta = self.transformer(images)
+        return [self.classifier(self.body.pool(self.body(window))), theta]

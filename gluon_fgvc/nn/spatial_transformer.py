@@ -1,0 +1,93 @@
+"""Spatial transformer networks (Jaderberg et al., NIPS 2015): cut out of an image what a network asks for."""
+import mxnet as mx
+from mxnet import nd
+from mxnet.gluon import HybridBlock, nn
+
+MODES = ('affine', 'location')
+ZOOM = 0.5   # scale of the window under 'location', Sec. 4.3 of the paper
+CELLS = 4    # cells a side in which the localisation network keeps places apart
+
+
+def affine_sample(F, images, theta, size=None):
+    """Return ``images`` (N,C,H,W) sampled at :func:`affine_grid`, (N,C,height,width) (Eq. 3 and 5 of the paper).
+
+    Between pixels it is interpolated bilinearly, and beyond the image it is 0. Gradient flows to images and theta.
+    """
+    return F.BilinearSampler(images, affine_grid(F, images, theta, size))
+
+
+def affine_grid(F, images, theta, size=None):
+    """Return where the affine windows ``theta`` look, for each place of the output (Eq. 1 of the paper).
+
+    Output place (x, y) shows input place theta · (x, y, 1), in coordinates that reach from -1, the centre of the
+    first pixel, to 1, that of the last (align_corners=True). The identity is [[1, 0, 0], [0, 1, 0]].
+
+    :param images: (N,C,H,W), for their size, type and device.
+    :param theta: (N,2,3), rows x and y, on the images' device and of their type.
+    :param size: (height, width) of the output in pixels; None keeps that of ``images``, whatever it is.
+    :returns: (N,2,height,width), x before y. Gradient flows to theta.
+    """
+    if size is None:
+        y, x = (_coordinates(F, F.contrib.arange_like(images, axis=axis)) for axis in (2, 3))
+    else:
+        like = {} if F is mx.sym else {'ctx': images.context, 'dtype': images.dtype}
+        y, x = (_coordinates(F, F.arange(pixels, **like)) for pixels in size)
+    x, y = F.reshape(x, (1, 1, -1)), F.reshape(y, (1, -1, 1))
+    rows = []
+    for row in (0, 1):
+        along_x, along_y, shift = (F.slice(theta, begin=(None, row, column), end=(None, row + 1, column + 1))
+                                   for column in range(3))                                # (N,1,1) each
+        moved = F.broadcast_add(F.broadcast_mul(along_y, y), shift)                       # (N,h,1)
+        rows.append(F.broadcast_add(F.broadcast_mul(along_x, x), moved))                  # (N,h,w)
+    return F.stack(*rows, axis=1)
+
+
+def _coordinates(F, numbers):
+    """Spread 0, 1, …, n-1 over [-1, 1]; a single one is at -1."""
+    return F.broadcast_div(2 * numbers, F.maximum(F.max(numbers), 1)) - 1
+
+
+class SpatialTransformer(HybridBlock):
+    """Localisation network, grid generator and sampler in one: images in, windows of them out.
+
+    :param mode: 'affine' learns all six numbers and starts from the identity; 'location' fixes the 2×2 part at half
+        the identity (a window of half the width and height) and learns where it lies, starting from the centre.
+    :param size: (height, width) of the windows; None makes them as large as the images.
+    :param channels: of the localisation network's 3×3 convolutions, each with BatchNorm, ReLU and a 2×2 pool.
+    :param in_channels: of the images.
+
+    The localisation network averages its last map over 4×4 cells, so images may have any size of at least
+    ``2^len(channels)`` pixels, and ends in a linear layer of 64 and one of zeros, so that training starts from the
+    bias alone. (The paper gives neither its layers nor their sizes for images with clutter.)
+
+    Input: images (N,in_channels,H,W). Outputs: windows (N,in_channels,height,width); theta (N,2,3). Gradient flows
+    to the images through both.
+
+    :raises ValueError: for an unknown mode.
+    """
+
+    def __init__(self, mode='affine', size=None, channels=(16, 32, 32), in_channels=3, **kwargs):
+        super().__init__(**kwargs)
+        if mode not in MODES:
+            raise ValueError(f"mode '{mode}' is not {' or '.join(map(repr, MODES))}")
+        self.mode, self.size = mode, size
+        with self.name_scope():
+            self.localisation = nn.HybridSequential(prefix='')
+            for before, after in zip((in_channels, *channels), channels):
+                self.localisation.add(
+                    nn.Conv2D(after, 3, padding=1, use_bias=False, in_channels=before),
+                    nn.BatchNorm(in_channels=after), nn.Activation('relu'), nn.MaxPool2D(2))
+            self.hidden = nn.Dense(64, activation='relu', in_units=channels[-1] * CELLS * CELLS)
+            start = [1, 0, 0, 0, 1, 0] if mode == 'affine' else [0, 0]
+            self.window = nn.Dense(len(start), in_units=64, weight_initializer='zeros',
+                                   bias_initializer=mx.init.Constant(nd.array(start)))
+
+    def hybrid_forward(self, F, images):
+        cells = F.contrib.AdaptiveAvgPooling2D(self.localisation(images), output_size=CELLS)
+        window = self.window(self.hidden(cells))
+        if self.mode == 'location':
+            x, y = (F.slice_axis(window, axis=1, begin=i, end=i + 1) for i in range(2))
+            zoom, zero = F.ones_like(x) * ZOOM, F.zeros_like(x)
+            window = F.concat(zoom, zero, x, zero, zoom, y, dim=1)
+        theta = F.reshape(window, (0, 2, 3))
+        return affine_sample(F, images, theta, self.size), theta

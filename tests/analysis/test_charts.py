@@ -1,0 +1,22 @@
+"""Charts for the documentation: every line is there, and the same lines give the same bytes."""
+import re
+
+from gluon_fgvc.analysis.charts import Line, write_lines
+
+LINES = [Line(f'line {number}', [4, 8, 16], [number, number + 1, number + 3], [0.1] * 3 if number else None)
+         for number in range(9)]
+
+
+def test_lines(tmp_path):
+    text = open(write_lines(tmp_path / 'a.svg', LINES, 'distractors', 'error, %', powers_of_two=True)).read()
+    for word in ('line 0', 'line 8', 'distractors', 'error, %', '>4<', '>16<'):
+        assert word in text, word
+    styles = {(re.search('stroke: (#[0-9a-f]+)', group)[1], 'stroke-dasharray' in group)
+              for group in re.findall(r'<g id="line2d_\d+">.*?</g>', text, re.S)
+              if 'clip-path' in group and '#e4e4e4' not in group}
+    assert len(styles) == len(LINES)  # no two lines look alike
+
+
+def test_repeatable(tmp_path):
+    one, two = (open(write_lines(tmp_path / name, LINES, 'x', 'y')).read() for name in ('a.svg', 'b.svg'))
+    assert one == two and 'dc:date' not in one
