@@ -28,8 +28,8 @@ def build(monkeypatch):
 
 def test_every_data_set_declares_its_options():
     assert data.available() == [
-        'adience', 'cifar10', 'cifar100', 'cub200', 'elpv', 'hotdog', 'image_folder', 'inaturalist', 'list_file',
-        'recordio', 'stanford_cars', 'stanford_dogs', 'uec_food100']
+        'adience', 'cifar10', 'cifar100', 'cluttered_mnist', 'cub200', 'elpv', 'hotdog', 'image_folder', 'inaturalist',
+        'list_file', 'recordio', 'stanford_cars', 'stanford_dogs', 'uec_food100']
     own = {field.name for field in dataclasses.fields(config.DataConfig)}
     for name in data.available():
         fields = dataclasses.fields(data.options(name))
