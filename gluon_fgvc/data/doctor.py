@@ -253,7 +253,9 @@ def table(report):
     width = max(map(len, counts))
     for kind, count in counts.items():
         example = next(finding for finding in report.findings if finding.kind == kind)
-        where = f'{os.path.basename(example.files[0])}: ' if example.files else ''
+        says = example.detail  # of the whole data set: what is wrong may stand at its end
+        if example.files:
+            says = shorten(f'{os.path.basename(example.files[0])}: {says}', 110, placeholder=' …')
         lines += [f'{kind:<{width}} {count:>6,}  {KINDS[kind][0]}; {KINDS[kind][1]}',
-                  f"{'':<{width}}         e.g. {shorten(where + example.detail, 110, placeholder=' …')}"]
+                  f"{'':<{width}}         e.g. {says}"]
     return lines + ['', f'{len(report.findings):,} problems of {len(counts)} kinds']

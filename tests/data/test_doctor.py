@@ -215,7 +215,7 @@ def test_images_of_a_reader_are_looked_at_as_well(source, tmp_path):
 
 
 def test_what_cannot_be_read_at_all_is_one_finding(tmp_path):
-    report = doctor.examine(*survey(tmp_path / 'nowhere'))
+    report = doctor.examine(*survey(tmp_path / ('no' * 60 + 'where')))
     assert report.counts() == {'structure': 1} and report.statistics == {}
     assert 'is not a folder' in doctor.table(report)[2]
 
