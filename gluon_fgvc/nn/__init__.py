@@ -1,5 +1,13 @@
 """Network pieces: pure HybridBlocks that know nothing of configurations or data."""
 from gluon_fgvc.nn.attend_rectify import AttendRectify, GlobalGates
+from gluon_fgvc.nn.attention_conv import (
+    AttentionConv2D,
+    attention_convolutions,
+    fold_attention,
+    folded_attention,
+    replace_convolutions,
+)
+from gluon_fgvc.nn.attention_in_batch_norm import attention_in_batch_norm
 from gluon_fgvc.nn.classifier import Classifier
 from gluon_fgvc.nn.first_output import FirstOutput
 from gluon_fgvc.nn.isqrt_cov import ISQRTCov
@@ -8,6 +16,7 @@ from gluon_fgvc.nn.samplers import AttentionSampler, SaliencySampler, UniformSam
 from gluon_fgvc.nn.spatial_transformer import SpatialTransformer, affine_sample
 from gluon_fgvc.nn.trilinear import DetailMap, StructureMap, TrilinearAttention
 
-__all__ = ['AttendRectify', 'AttentionSampler', 'Classifier', 'DetailMap', 'FirstOutput', 'GlobalGates', 'ISQRTCov',
-           'Normalize', 'SaliencySampler', 'SpatialTransformer', 'StructureMap', 'TrilinearAttention',
-           'UniformSampler', 'affine_sample']
+__all__ = ['AttendRectify', 'AttentionConv2D', 'AttentionSampler', 'Classifier', 'DetailMap', 'FirstOutput',
+           'GlobalGates', 'ISQRTCov', 'Normalize', 'SaliencySampler', 'SpatialTransformer', 'StructureMap',
+           'TrilinearAttention', 'UniformSampler', 'affine_sample', 'attention_convolutions', 'attention_in_batch_norm',
+           'fold_attention', 'folded_attention', 'replace_convolutions']

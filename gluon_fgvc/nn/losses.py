@@ -1,5 +1,8 @@
-"""Loss terms on NDArrays; each returns one value an image, (N,)."""
+"""Loss terms on NDArrays: one value an image, (N,), or a penalty of the batch, (1,)."""
 from mxnet import nd
+
+PENALTIES = ('l1', 'l1_mean', 'l2', 'diverge', 'diverge_l1', 'diverge_l2')
+BOUNDED = ('diverge', 'diverge_l1', 'diverge_l2')  # those that have no lower bound of their own
 
 
 def distillation(student, teacher, temperature=10.0, detach_teacher=False):
@@ -15,3 +18,46 @@ def distillation(student, teacher, temperature=10.0, detach_teacher=False):
     if detach_teacher:
         teacher = teacher.detach()
     return -(nd.softmax(teacher / temperature) * nd.log_softmax(student / temperature)).sum(axis=1)
+
+
+def attention_penalty(attentions, kind='diverge', ceiling=None):
+    """Return the penalty (1,) of attention weights, not yet multiplied by λ.
+
+    a_j is the attention vector of filter j, of all layers; ℓ in the paper's Eq. 1 to 4:
+
+    ============  ====================================  ==========================================
+    ``l1``        Σ_j ‖a_j‖₁                             Eq. 1
+    ``l1_mean``   the same by the number of weights      what the released scripts compute
+    ``l2``        Σ_j ‖a_j‖₂                             Eq. 2; no gradient to a filter that is 0
+    ``diverge``   −Σ_layers mean((a − 1)²)               what the released scripts compute for Eq. 3
+    ``diverge_l1``  −Σ_j ‖a_j − 1‖₁²                     Eq. 3 as printed
+    ``diverge_l2``  −Σ_j ‖a_j − 1‖₂²                     Eq. 3 with the Euclidean norm
+    ============  ====================================  ==========================================
+
+    :param attentions: list of arrays (O,I,1,1), one a layer, on one device; I is 1 in the 'out' form.
+    :param ceiling: for the ``diverge`` kinds, which have no lower bound: once the penalty is at -ceiling it stays
+        there, and no gradient flows.
+
+    Gradient flows to all ``attentions``.
+
+    :raises ValueError: for an unknown kind, or a ceiling that is not above 0 or of a kind that has none.
+    """
+    if kind not in PENALTIES:
+        raise ValueError(f"penalty '{kind}' is none of {', '.join(PENALTIES)}")
+    if ceiling is not None and (kind not in BOUNDED or not ceiling > 0):
+        raise ValueError(f"ceiling {ceiling} must be above 0 and goes with {', '.join(BOUNDED)}, not with '{kind}'")
+    penalty = nd.add_n(*(_LAYER[kind](attention.reshape((attention.shape[0], -1))) for attention in attentions))
+    if kind == 'l1_mean':
+        penalty = penalty / sum(attention.size for attention in attentions)
+    return penalty if ceiling is None else nd.maximum(penalty, -ceiling)
+
+
+_LAYER = {  # (filters, inputs) → (1,)
+    'l1': lambda a: a.abs().sum(),
+    'l1_mean': lambda a: a.abs().sum(),
+    # The root has an infinite slope at 0, where the subgradient 0 is taken.
+    'l2': lambda a: nd.maximum(a.square().sum(axis=1), 1e-30).sqrt().sum(),
+    'diverge': lambda a: -(a - 1).square().mean(),
+    'diverge_l1': lambda a: -(a - 1).abs().sum(axis=1).square().sum(),
+    'diverge_l2': lambda a: -(a - 1).square().sum(),
+}
