@@ -19,7 +19,7 @@ import gluon_fgvc
 from gluon_fgvc.deploy.predictor import FORMAT, METADATA, PARAMETERS, SYMBOL, load_exported, operators
 from gluon_fgvc.errors import CheckFailed, CheckpointError
 from gluon_fgvc.files import hash_of_file, write_atomically
-from gluon_fgvc.nn import Normalize
+from gluon_fgvc.nn import Normalize, folded_attention
 
 RESIZE_RULE = ('resize: the new shorter side, the longer one rounded down, or [height, width]; area averaging to '
                'shrink, bilinear interpolation to enlarge (INTER_AREA, INTER_LINEAR of OpenCV); then crop: side of '
@@ -80,7 +80,8 @@ def export(net, folder, *, classes, test_view, input_size, mean, std, method, so
         raise CheckFailed(f'the network returns {scores.shape} for one image, expected (1, {len(classes)}): '
                           'one score for each class')
 
-    symbol, parameters = _trace(net, normalize if bake_preprocessing else None, bake_softmax)
+    with folded_attention(net):  # attention costs nothing in the exported graph, which is that of the plain network
+        symbol, parameters = _trace(net, normalize if bake_preprocessing else None, bake_softmax)
     flexible = _is_flexible(symbol, parameters, bake_preprocessing, height, width)
     metadata = {
         'format': FORMAT,

@@ -62,10 +62,9 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
             learning = phases.enter(phase, net, run.hybridize)
             if method.net is not net:
                 method.net.hybridize(run.hybridize, static_alloc=run.hybridize, static_shape=run.hybridize)
-            feed, reused = feeds.of(phase, settings, run.hybridize)
-            reuse = '; features of what is frozen are computed once and reused' if reused else ''
+            feed, cheaper = feeds.of(phase, settings, run.hybridize)
             log.line(f"phase '{phase.name}': {len(learning)} of {len(parameters)} parameters learn, BatchNorm "
-                     f'statistics {phase.batch_norm}{reuse}')
+                     f'statistics {phase.batch_norm}' + (f'; {cheaper}' if cheaper else ''))
         if trainer is None or (phase.fresh_optimizer and epoch == first):
             trainer = optim.make_trainer(parameters, settings.optimizer, run.kvstore)
         if state.record and epoch == now.epoch and not (phase.fresh_optimizer and epoch == first):
@@ -97,6 +96,8 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
                 for name, values in {**terms, 'loss': total}.items():
                     bad.watch(name, values, now.step)
                     means.add(name, values)
+                    if len(terms) > 1 and name in terms:
+                        epoch_means.add(f'train_{name}', values)
                 hard = labels if labels.ndim == 1 else labels.argmax(axis=1)
                 hit = outputs['scores'].argmax(axis=1) == hard
                 means.add('top1', hit)
@@ -137,6 +138,9 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
                 now.best = {'epoch': epoch, 'split': 'val', 'metric': settings.select_by,
                             'value': row[f'val_{settings.select_by}'], 'score': _score(row, settings.select_by)}
         log.record(kind='epoch', epoch=epoch, phase=phase.name, lr=rate, **row, seconds=round(time.time() - started, 2))
+        facts = method.facts()
+        if facts:
+            log.record(kind='method', epoch=epoch, phase=phase.name, **facts)
         log.line(_epoch_line(epoch, settings.epochs, phase, row, time.time() - started, better and val is not None))
         if better:
             _save_best(folder, net, average, now)

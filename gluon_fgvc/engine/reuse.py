@@ -4,7 +4,7 @@ Where all learning parameters and all dropout of a phase lie in the ``top`` of `
 fixed and images are not augmented, the ``trunk`` gives the same features for an image in every epoch. Training
 then costs one pass over the images and afterwards only the top.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable
 
 import numpy as np
@@ -44,12 +44,17 @@ class Feeds:
                                 net=lambda features: _as_tuple(top(features))[scores])
 
     def of(self, phase, settings, hybridize):
-        """Return (feed, whether features are reused) for ``phase``, which has been entered."""
-        if not self._split or not self._applies(phase, settings):
-            return self._plain, False
-        for block in self._split:
-            block.hybridize(hybridize, static_alloc=hybridize, static_shape=hybridize)
-        return self._reused, True
+        """Return (feed, what makes it cheaper or None) for ``phase``, which has been entered."""
+        if self._split and self._applies(phase, settings):
+            for block in self._split:
+                block.hybridize(hybridize, static_alloc=hybridize, static_shape=hybridize)
+            return self._reused, 'features of what is frozen are computed once and reused'
+        quick = self._method.phase_net(phase)
+        if quick is None:
+            return self._plain, None
+        block, why = quick
+        block.hybridize(hybridize, static_alloc=hybridize, static_shape=hybridize)
+        return replace(self._plain, train_net=block), why
 
     def _applies(self, phase, settings):
         loader, (trunk, top) = self._plain.train, self._split

@@ -7,7 +7,7 @@ fast, in which BatchNorm mode, and which loss terms count. The training loop kno
 from dataclasses import dataclass, field
 from typing import Mapping
 
-from mxnet import nd
+from mxnet import autograd, nd
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,33 @@ class Method:
     def split(self):
         """Return ``(trunk, top)`` with ``top(trunk(x)) = train_net(x)`` where features can be reused, else None."""
         return None
+
+    def phase_net(self, phase):
+        """Return (block, why) that trains in ``phase`` in place of ``train_net``, or None.
+
+        The block has the same parameters and gives the same outputs and gradients, at less cost; ``why`` ends a
+        line of the log. ``phase`` has been entered: BatchNorm is as it says.
+        """
+        return None
+
+    def facts(self):
+        """Return what is worth keeping of the state after an epoch, JSON-able, for metrics.jsonl, or None."""
+        return None
+
+
+def class_activation(net, images):
+    """Return the class activation map of the predicted class, relu(Σ_c g_c F_c) (N,h,w), of a ``nn.Classifier``.
+
+    g_c is the gradient of the class score with respect to channel c, summed over space (Grad-CAM, but for the
+    constant factor hw); where the map is averaged, it is the classifier's weight w_kc.
+    """
+    features = net.body(images)                                                       # (N,C,h,w)
+    features.attach_grad()
+    with autograd.record(train_mode=False):
+        score = net.classifier(net.body.pool(features)).max(axis=1)                   # (N,)
+    score.backward(train_mode=False)
+    weights = features.grad.sum(axis=(2, 3), keepdims=True)                           # (N,C,1,1)
+    return nd.relu((features * weights).sum(axis=1))                                  # (N,h,w)
 
 
 def cross_entropy(scores, labels):

@@ -3,15 +3,15 @@
 The plain graph forms W ⊙ a, whose gradient is the convolution's weight gradient. Where BatchNorm has fixed
 statistics μ, σ² it is affine, and with c = conv(x, W) and s = γ/σ
 
-    BN(a·c + b) = s·(a·c + b − μ) + β = s·a·(c − μ) + [β + s·(b + μ·(a − 1))],
+    BN(a·c + b) = s·(a·c + b − μ) + β = (γ·a)·c/σ + [β + s·(b − μ)],
 
-which is a BatchNorm of c with gain γ·a and another shift: its gradients with respect to gain and shift, which cost
-next to nothing, yield a's. A convolution without such a BatchNorm behind it has its output scaled instead.
+which is a BatchNorm of c with mean 0, gain γ·a and another shift: its gradient with respect to the gain, which costs
+next to nothing, yields a's. A convolution without such a BatchNorm behind it has its output scaled instead.
 """
 import json
 
 from mxnet import sym
-from mxnet.gluon import SymbolBlock
+from mxnet.gluon import ParameterDict, SymbolBlock
 
 from gluon_fgvc.nn.attention_conv import attention_convolutions
 
@@ -21,7 +21,7 @@ def attention_in_batch_norm(net):
 
     None if a convolution of ``net`` has attention for pairs of channels ('in_out'), or none has attention. The
     block has the same parameters. It holds what ``net`` is now: statistics that are fixed now (``use_global_stats``)
-    must stay fixed. Values and gradients, also those of weights, equal the ones of ``net`` up to rounding; it pays
+    must stay fixed. Its only other parameters are means of 0. Values and gradients, also those of weights, equal the ones of ``net`` up to rounding; it pays
     off where the weights have ``grad_req`` 'null'.
 
     :param net: HybridBlock of one input.
@@ -29,12 +29,18 @@ def attention_in_batch_norm(net):
     convolutions = attention_convolutions(net)
     if not convolutions or any(conv.form != 'out' for conv in convolutions.values()):
         return None
-    outputs = net(sym.var('data'))
+    data = sym.var('data', dtype='float32')
+    outputs = net(data)
     graph = json.loads((sym.Group(outputs) if isinstance(outputs, (list, tuple)) else outputs).tojson())
     attention = {conv.attention.name for conv in convolutions.values()}
-    rewritten = sym.load_json(json.dumps(_Rewriting(graph, attention).graph()))
-    return SymbolBlock(list(rewritten) if isinstance(outputs, (list, tuple)) else rewritten, sym.var('data'),
-                       net.collect_params())
+    rewriting = _Rewriting(graph, attention)
+    rewritten = sym.load_json(json.dumps(rewriting.graph()))
+    parameters = ParameterDict('')
+    parameters.update(net.collect_params())
+    for name, mean in rewriting.zeros.items():
+        zero = parameters.get(name, grad_req='null', shape=parameters[mean].shape, init='zeros', differentiable=False)
+        zero.initialize(ctx=parameters[mean].list_ctx())
+    return SymbolBlock(list(rewritten) if isinstance(outputs, (list, tuple)) else rewritten, data, parameters)
 
 
 class _Rewriting:
@@ -45,8 +51,9 @@ class _Rewriting:
 
     def __init__(self, graph, attention):
         self.old, self.attention, self.heads = graph['nodes'], attention, graph['heads']
+        self.rest = {'attrs': graph['attrs']}  # the version of MXNet that wrote it
         self.nodes, self.moved = [], {}  # (number, output) in the old graph → input in the new one
-        self.users = {}
+        self.users, self.zeros = {}, {}  # zeros: name of a mean of 0 → that of the running mean in whose place it is
         for number, node in enumerate(self.old):
             for source in node['inputs']:
                 self.users.setdefault(source[0], []).append(number)
@@ -63,7 +70,7 @@ class _Rewriting:
                 result = self._add(node['op'], node['name'], [self._new(source) for source in node['inputs']],
                                    node.get('attrs', {}))
             self.moved[number] = result
-        return {'nodes': self.nodes, 'heads': [self._new(head) for head in self.heads],
+        return {**self.rest, 'nodes': self.nodes, 'heads': [self._new(head) for head in self.heads],
                 'arg_nodes': [number for number, node in enumerate(self.nodes) if node['op'] == 'null']}
 
     def _add(self, op, name, inputs, attributes=None, **more):
@@ -112,11 +119,13 @@ class _Rewriting:
         deviation = derived('sqrt', 'deviation', derived('_plus_scalar', 'variance', variance,
                                                          scalar=attributes.get('eps', '0.001')))
         slope = derived('elemwise_div', 'slope', gamma, deviation)
-        moved = derived('elemwise_mul', 'mean', mean, derived('_minus_scalar', 'change', attention, scalar=1))
-        if bias is not None:
-            moved = derived('elemwise_add', 'mean_and_bias', moved, bias)
-        shift = derived('elemwise_add', 'shift', beta, derived('elemwise_mul', 'shift_change', slope, moved))
-        return self._add('BatchNorm', name, [data, gain, shift, mean, variance], attributes, fix_gamma=False)
+        # Nothing but the gain depends on a: with MXNet 1.9.1 a sum of two gradients of it can read memory that a
+        # graph of static allocation has not written.
+        offset = mean if bias is None else derived('elemwise_sub', 'mean_less_bias', mean, bias)
+        shift = derived('elemwise_sub', 'shift', beta, derived('elemwise_mul', 'offset', slope, offset))
+        zero = derived('null', 'zero_mean')
+        self.zeros[f'{name}_zero_mean'] = self.nodes[mean[0]]['name']
+        return self._add('BatchNorm', name, [data, gain, shift, zero, variance], attributes, fix_gamma=False)
 
     def _shaped(self, vector, name, shape):
         return self._add('Reshape', f'{name}_attention', [vector], shape=shape)
