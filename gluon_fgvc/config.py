@@ -84,6 +84,9 @@ class DataConfig:
                               choices=('process', 'thread'))
     cache: int = option(0, 'MiB of memory, for each split, that keep decoded and resized images for later epochs',
                         minimum=0)
+    sampler: str = option('shuffled', "which training images make up an epoch: 'shuffled' all of them once, 'weighted' as "
+                                      'many, drawn with replacement so that all classes come equally often',
+                          choices=('shuffled', 'weighted'))
     val_share: float = option(0.1, 'stratified share of train held out for choosing the epoch; ignored '
                                    'where the data set has a validation split', minimum=0, below=1)
     val_seed: int = option(0, 'seed of that split, kept apart from run.seed so that seeds share it', minimum=0)

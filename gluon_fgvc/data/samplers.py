@@ -1,7 +1,7 @@
 """Which images an epoch visits, and in which order: callables from the epoch to indices."""
 import numpy as np
 
-SHUFFLE, AUGMENT = 1, 2  # what a generator is for, so that no two uses share their numbers
+SHUFFLE, AUGMENT, WEIGHTED = 1, 2, 3  # what a generator is for, so that no two uses share their numbers
 
 
 def generator(purpose, *key):
@@ -33,6 +33,27 @@ class Shuffled:
 
     def __call__(self, epoch):
         return generator(SHUFFLE, self._seed, epoch).permutation(self._length)
+
+
+class Weighted:
+    """As many indices as there are labels, drawn with replacement from (seed, epoch), each class as often as any other.
+
+    An image's weight is 1 / (images of its class), so that all classes of an epoch weigh the same in expectation;
+    images of a small class come several times, some of a large one not at all.
+
+    :param labels: (N,) int, at least one.
+    """
+
+    def __init__(self, labels, seed):
+        _, of_image, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        self._shares = 1 / (len(counts) * counts[of_image])
+        self._seed = seed
+
+    def __len__(self):
+        return len(self._shares)
+
+    def __call__(self, epoch):
+        return generator(WEIGHTED, self._seed, epoch).choice(len(self), len(self), p=self._shares)
 
 
 def batches(indices, batch_size, last):

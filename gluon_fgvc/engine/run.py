@@ -68,10 +68,12 @@ def build_method(cfg, num_classes, contexts):
 def loader_of(cfg, image_set, *, train=False, transform=None, workers=None):
     """Return the loader of one split, prepared as ``data.train`` or ``data.test`` says, or by ``transform``."""
     transform = transform or (data.TrainTransform(cfg.data.train) if train else data.TestTransform(cfg.data.test))
+    weighted = train and cfg.data.sampler == 'weighted'
     return data.Loader(image_set, transform, cfg.data.batch_size, train=train, seed=cfg.run.seed,
                        workers=cfg.data.workers if workers is None else workers,
                        threads=cfg.data.worker_type == 'thread', cache=cfg.data.cache, bad_image=cfg.data.bad_image,
-                       last='discard' if train else 'keep')
+                       last='discard' if train else 'keep',
+                       sampler=data.samplers.Weighted(image_set.labels, cfg.run.seed) if weighted else None)
 
 
 # --- training --------------------------------------------------------------------------------

@@ -117,8 +117,8 @@ class Method(Base):
         groups = {group_of(name) for name in self.net._collect_params_with_prefix()}
         for position, letter in enumerate(letters, 1):
             if letter in GROUPS and letter not in groups:
-                raise ConfigError(f"method.schedule: '{letter}', epoch {position}, trains {GROUPS[letter][0]}, of which "
-                                  f"'{backbone}' has no parameter")
+                raise ConfigError(f"method.schedule: '{letter}', epoch {position}, trains {GROUPS[letter][0]}, of "
+                                  f"which '{backbone}' has no parameter")
 
     def phases(self, epochs):
         if self.options.schedule is None:

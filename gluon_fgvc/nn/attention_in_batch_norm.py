@@ -20,9 +20,9 @@ def attention_in_batch_norm(net):
     """Return a block that computes what ``net`` computes without scaling any filter, or None.
 
     None if a convolution of ``net`` has attention for pairs of channels ('in_out'), or none has attention. The
-    block has the same parameters. It holds what ``net`` is now: statistics that are fixed now (``use_global_stats``)
-    must stay fixed. Its only other parameters are means of 0. Values and gradients, also those of weights, equal the ones of ``net`` up to rounding; it pays
-    off where the weights have ``grad_req`` 'null'.
+    block has the parameters of ``net``, and means of 0 besides. It holds what ``net`` is now: statistics that are
+    fixed now (``use_global_stats``) must stay fixed. Values and gradients, also those of weights, equal the ones of
+    ``net`` up to rounding; it pays off where the weights have ``grad_req`` 'null'.
 
     :param net: HybridBlock of one input.
     """

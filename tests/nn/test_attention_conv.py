@@ -120,8 +120,8 @@ def test_shapes_and_what_it_refuses():
     assert nn.AttentionConv2D(4, 3, **make).attention.shape == (4, 3, 1, 1)
     assert nn.AttentionConv2D(4, 3, form='out', **make).attention.shape == (4, 1, 1, 1)
     assert nn.AttentionConv2D(4, 3, **make).attention.wd_mult == 0
-    for settings, message in (({'form': 'in'}, "form 'in' is none of in_out, out"), ({'in_channels': 0}, 'must be given'),
-                              ({'layout': 'NHWC'}, 'must be NCHW')):
+    for settings, message in (({'form': 'in'}, "form 'in' is none of in_out, out"),
+                              ({'in_channels': 0}, 'must be given'), ({'layout': 'NHWC'}, 'must be NCHW')):
         with pytest.raises(ValueError, match=message):
             nn.AttentionConv2D(4, 3, **{'in_channels': 6, **settings})
     net = gluon_nn.HybridSequential()
@@ -194,7 +194,7 @@ def test_attention_in_batch_norm_has_the_same_values_and_gradients(name):
         for other in others:
             np.testing.assert_allclose(other, plain, rtol=2e-3, atol=2e-4 * np.abs(plain).max())
     assert all('zero_mean' in key for key in set(quick.collect_params()) ^ set(net.collect_params()))
-    if name == 'mobilenetv2_0.25':  # BatchNorm behind each convolution: nothing of the size of a map or filter is scaled
+    if name == 'mobilenetv2_0.25':  # BatchNorm behind each convolution: no map and no filter is scaled
         assert 'broadcast_mul' not in quick(sym.var('data')).tojson()
 
 
