@@ -84,8 +84,8 @@ class DataConfig:
                               choices=('process', 'thread'))
     cache: int = option(0, 'MiB of memory, for each split, that keep decoded and resized images for later epochs',
                         minimum=0)
-    sampler: str = option('shuffled', "which training images make up an epoch: 'shuffled' all of them once, 'weighted' as "
-                                      'many, drawn with replacement so that all classes come equally often',
+    sampler: str = option('shuffled', "which training images make up an epoch: 'shuffled' all of them once, 'weighted' "
+                                      'as many, drawn with replacement so that all classes come equally often',
                           choices=('shuffled', 'weighted'))
     val_share: float = option(0.1, 'stratified share of train held out for choosing the epoch; ignored '
                                    'where the data set has a validation split', minimum=0, below=1)
@@ -109,6 +109,7 @@ class BackboneConfig:
     head: str = option('gap', 'how the last map becomes a vector', choices=('gap', 'isqrt_cov'))
     output_stride: Optional[int] = option(
         None, 'stride of the last map instead of its own (32); null changes nothing', choices=(None, 8, 16))
+    widths: Optional[str] = option(None, 'path of a channel plan as tools/prune.py writes it; null is all channels')
     dilate: bool = option(True, 'with output_stride: spread the convolutions behind a stride that is gone')
 
 
@@ -313,7 +314,8 @@ def parse_overrides(words):
     return pairs
 
 
-def _apply_overrides(tree, overrides):
+def apply_overrides(tree, overrides):
+    """Put the pairs (dotted key, value) that :func:`parse_overrides` returns into nested plain values, in place."""
     for key, value in overrides:
         *parents, last = key.split('.')
         node = tree
@@ -508,7 +510,7 @@ def load(path, overrides=(), *, data_options, method_options):
         raise ConfigError(f"'{path}' is not a text file in UTF-8") from None
     tree, lines = _parse_yaml(text, str(path))
     if isinstance(tree, dict):
-        _apply_overrides(tree, overrides)
+        apply_overrides(tree, overrides)
     return from_tree(tree, data_options, method_options, str(path), lines, {key for key, _ in overrides})
 
 

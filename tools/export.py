@@ -38,7 +38,8 @@ def main(argv=None):
         opened.method.net, folder, classes=opened.classes, test_view=cfg.data.test, input_size=images[0].shape[:2],
         mean=opened.normalize.mean, std=opened.normalize.std, method=cfg.method.name,
         source={'run': args.run.resolve().name, 'checkpoint': args.which, 'epoch': opened.epoch,
-                'backbone': cfg.backbone.name, 'config_sha256': hash_of_file(args.run / 'config.yaml')},
+                'backbone': cfg.backbone.name, 'config_sha256': hash_of_file(args.run / 'config.yaml'),
+                **({'widths': opened.widths} if opened.widths else {})},
         bake_preprocessing=args.bake_preprocessing, bake_softmax=args.bake_softmax, images=images,
         overwrite=args.overwrite)
     for name, entry in exported.files.items():

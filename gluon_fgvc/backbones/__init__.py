@@ -10,12 +10,14 @@ from gluon_fgvc.backbones import (
     surgery,
     torch_names,
     wide_resnet,
+    widths,
     zoo,
 )
 from gluon_fgvc.backbones.base import Backbone
+from gluon_fgvc.backbones.widths import read_plan
 from gluon_fgvc.errors import ConfigError, did_you_mean
 
-__all__ = ['Backbone', 'available', 'build', 'get']
+__all__ = ['Backbone', 'available', 'build', 'get', 'read_plan']
 
 _MODULES = cluttered_cnn, efficientnet_lite, wide_resnet, zoo
 _BUILDERS = {name: module.build for module in _MODULES for name in module.NAMES}
@@ -26,11 +28,13 @@ def available():
     return sorted(_BUILDERS)
 
 
-def build(name, head='gap', output_stride=None, dilate=True):
+def build(name, head='gap', output_stride=None, dilate=True, plan=None):
     """Return the :class:`Backbone` ``name`` as :func:`get` does, but with the shapes of its parameters only."""
     if name not in _BUILDERS:
         raise ConfigError(f"backbone.name: unknown backbone '{name}'{did_you_mean(name, available())}")
     backbone, namings = _BUILDERS[name](name, head)
+    if plan is not None:
+        widths.set_widths(backbone, read_plan(plan, name))
     if output_stride is not None:
         surgery.set_output_stride(backbone, output_stride, dilate)
     imported = replace(namings[0], kind='an imported file', classifier=loading.IMPORTED_CLASSIFIER, imagenet=True)
@@ -38,7 +42,8 @@ def build(name, head='gap', output_stride=None, dilate=True):
     return backbone
 
 
-def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None, output_stride=None, dilate=True):
+def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None, output_stride=None, dilate=True,
+        plan=None):
     """Return the :class:`Backbone` ``name`` on ``ctx``, with parameters.
 
     :param weights: 'none' draws them from MXNet's random stream (He's initialisation, but for layers that
@@ -52,10 +57,12 @@ def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None, output_stride
     :param output_stride: None or the stride, 8 or 16, that the last map is to have instead of 32; the weights
         stay what they are, see :mod:`gluon_fgvc.backbones.surgery`.
     :param dilate: whether the convolutions behind a stride that is gone are spread as far as it used to.
+    :param plan: None, or the path of a channel plan: some layers then have fewer channels than the name says, see
+        :mod:`gluon_fgvc.backbones.widths`.
     :raises ConfigError: if there is no such backbone, no such weights of it, or if its stride cannot be changed.
     :raises WeightsError: if the weights cannot be had or do not fit; nothing is loaded in part.
     """
-    backbone = build(name, head, output_stride, dilate)
+    backbone = build(name, head, output_stride, dilate, plan)
     path = None if weights == 'none' else loading.locate(name, weights, root)
     backbone.initialize(mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2), ctx=ctx)
     if path:

@@ -133,10 +133,7 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
         now.epoch = epoch + 1
         now.without_gain = 0 if better else now.without_gain + 1
         if better:
-            now.best = {'epoch': epoch, 'split': None}
-            if val is not None:
-                now.best = {'epoch': epoch, 'split': 'val', 'metric': settings.select_by,
-                            'value': row[f'val_{settings.select_by}'], 'score': _score(row, settings.select_by)}
+            now.best = {'epoch': epoch, 'split': None} if val is None else _chosen(epoch, row, settings.select_by)
         log.record(kind='epoch', epoch=epoch, phase=phase.name, lr=rate, **row, seconds=round(time.time() - started, 2))
         facts = method.facts()
         if facts:
@@ -147,7 +144,7 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
         last_epoch = now.epoch == settings.epochs or (
             run.early_stop_patience and now.without_gain >= run.early_stop_patience)
         if now.epoch % run.save_every == 0 or last_epoch:
-            digest = _save_last(folder, net, average, trainer, parameters, now)
+            digest = _save_last(folder, net, average, optim.states(trainer, parameters), now)
             if last_epoch:
                 log.line(f'parameters after epoch {now.epoch}: sha256 {digest}')
     return now
@@ -218,6 +215,11 @@ def _validate(feed, average, image_set, contexts, num_classes):
     return {f'val_{name}': value for name, value in summary.items()}
 
 
+def _chosen(epoch, row, select_by):
+    return {'epoch': epoch, 'split': 'val', 'metric': select_by, 'value': row[f'val_{select_by}'],
+            'score': _score(row, select_by)}
+
+
 def _score(row, select_by):
     """Return what is compared, larger is better: the chosen measure first, the other one to break ties."""
     top1, loss = row['val_top1'], -row['val_loss']
@@ -258,8 +260,24 @@ def _resume(folder, net, average):
     return _Resumed(Progress(**record['progress']), record, arrays)
 
 
-def _save_last(folder, net, average, trainer, parameters, now):
-    arrays, counts = optim.states(trainer, parameters)
+def begin(folder, net, best, ema=0.0):
+    """Write the checkpoints of epoch 0 into ``folder``: a training there starts from the parameters of ``net``.
+
+    :param best: what validation said of ``net``, a :class:`~gluon_fgvc.engine.metrics.Predictions`' summary, which
+        later epochs must beat, and what it is measured by, 'top1' or 'loss'; None without validation.
+    :param ema: ``train.ema`` of that training.
+    """
+    now, average = Progress(best={'epoch': -1, 'split': None}), ParameterAverage(net, ema) if ema else None
+    if best is not None:
+        summary, metric = best
+        row = {f'val_{name}': value for name, value in summary.items()}
+        now.best = _chosen(-1, row, metric)
+    _save_best(folder, net, average, now)
+    _save_last(folder, net, average, ({}, {}), now)
+
+
+def _save_last(folder, net, average, states, now):
+    arrays, counts = states
     arrays = {f'optimizer:{name}': array for name, array in arrays.items()}
     if average:
         arrays.update({f'average:{name}': array for name, array in average.state().items()})

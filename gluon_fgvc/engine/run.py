@@ -19,10 +19,12 @@ from gluon_fgvc.analysis.report import write_report
 from gluon_fgvc.engine import checkpoint, metrics
 from gluon_fgvc.engine.evaluate import evaluation, list_test, predict, predict_together, suffix_of, write_evaluation
 from gluon_fgvc.engine.log import Log, progress
-from gluon_fgvc.engine.loop import fit
+from gluon_fgvc.engine.loop import begin, fit
 from gluon_fgvc.errors import CheckpointError, ConfigError, DataError
 from gluon_fgvc.files import lock, remove, write_atomically
 from gluon_fgvc.nn import Normalize
+
+WIDTHS = 'widths.json'  # the channel plan in a run folder, where the backbone has one
 
 
 def load_config(path, overrides=()):
@@ -57,7 +59,8 @@ def build_method(cfg, num_classes, contexts):
     mx.random.seed(cfg.run.seed)
     np.random.seed(cfg.run.seed)  # some MXNet initialisers draw from numpy's global stream
     backbone = backbones.get(cfg.backbone.name, weights=cfg.backbone.weights, head=cfg.backbone.head, ctx=contexts,
-                             output_stride=cfg.backbone.output_stride, dilate=cfg.backbone.dilate)
+                             output_stride=cfg.backbone.output_stride, dilate=cfg.backbone.dilate,
+                             plan=cfg.backbone.widths)
     method = methods.create(cfg.method.name, backbone, num_classes, cfg.method.options)
     normalize = Normalize(cfg.data.mean or backbone.mean, cfg.data.std or backbone.std)
     normalize.collect_params().reset_ctx(contexts)
@@ -355,16 +358,44 @@ def _claim(folder, cfg, source):
     A run that ended before its first checkpoint has nothing to keep: another one may take its place.
     """
     path, text, split = folder / 'config.yaml', config.dump(cfg), data.split_record(source)
+    plan = None if cfg.backbone.widths is None else _channel_plan(cfg)
     if (folder / 'last.json').exists():
         _check_same(path, cfg)
         _check_same_classes(folder, _read_classes(folder), source.classes)
         _check_same_split(folder, split, ('train', 'val'))
+        if plan is not None and (folder / WIDTHS).read_bytes() != plan:
+            raise ConfigError(f"cannot resume '{folder}': backbone.widths '{cfg.backbone.widths}' is another plan now")
     else:
         remove(folder / 'best.json')
+    if plan is not None:  # the run does not depend on the file it came from
+        write_atomically(folder / WIDTHS, plan)
     write_atomically(folder / 'classes.json', json.dumps(list(source.classes), indent=1, ensure_ascii=False) + '\n')
     write_atomically(folder / 'split.json', json.dumps(split, indent=1) + '\n')
     write_atomically(folder / 'env.json', json.dumps(environment(), indent=1) + '\n')
     write_atomically(path, text)
+
+
+def _channel_plan(cfg):
+    try:
+        return Path(cfg.backbone.widths).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"backbone.widths: cannot read '{cfg.backbone.widths}': {error.strerror}") from None
+
+
+def start_from(cfg, folder, method, source, val=None):
+    """Make the run folder ``folder`` of ``cfg`` at epoch 0, with the parameters of ``method`` for pretrained ones.
+
+    It can be evaluated and exported as it is; training it (``--resume``) goes on from there.
+
+    :param val: summary of the validation of ``method``, which the epochs of a training must beat; None without.
+    :raises CheckpointError: if the folder has a checkpoint already.
+    """
+    folder = Path(folder)
+    if (folder / 'last.json').exists():
+        raise CheckpointError(f"'{folder}' holds a run already; name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, cfg, source)
+    begin(folder, method.train_net, val and (val, cfg.train.select_by), cfg.train.ema)
 
 
 def _check_same_classes(folder, stored, classes):
@@ -462,6 +493,13 @@ class Run:
         _check_same_classes(self.folder, self.classes, source.classes)
         return source
 
+    @property
+    def widths(self):
+        """The numbers of channels that differ from the backbone's own, dict of convolution → number."""
+        if self.cfg.backbone.widths is None:
+            return {}
+        return backbones.read_plan(self.folder / WIDTHS, self.cfg.backbone.name)
+
     @classmethod
     def open(cls, folder, which='best', contexts=None):
         """Open run folder ``folder`` at its 'best' or 'last' checkpoint.
@@ -477,6 +515,8 @@ class Run:
         # The parameters come from the checkpoint: the source of the pretrained ones is not needed again.
         tree = config.to_tree(cfg)
         tree['backbone']['weights'] = 'none'
+        if cfg.backbone.widths is not None:
+            tree['backbone']['widths'] = str(folder / WIDTHS)
         for key in ('init_from_imagenet', 'attention_weights'):
             tree['method'].pop(key, None)
         method, normalize = build_method(

@@ -51,7 +51,8 @@ def test_anything_else_is_an_error_that_names_the_character(text):
 
 @pytest.mark.parametrize('schedule, message', [
     ('FFXA', "'X' at position 3 is not a letter of F, A, B, E"), ('FFa', "'a' at position 3"),
-    ('3FA', "'3' at position 1"), ('F A', "' ' at position 2"), ('A0B', "'A0' at position 1 repeats no time"), ('', 'has no letter'),
+    ('3FA', "'3' at position 1"), ('F A', "' ' at position 2"),
+    ('A0B', "'A0' at position 1 repeats no time"), ('', 'has no letter'),
     ('A3-2', "'-' at position 3"), ('A²', "'²' at position 2")])
 def test_wrong_schedules(schedule, message):
     with pytest.raises(ConfigError) as error:
