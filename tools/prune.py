@@ -49,8 +49,8 @@ def main(argv=None):
     opened = run.open_run(args.run, args.which)
     net = opened.method.net
     if type(net) is not Classifier:
-        raise ConfigError(f"'{args.run}': networks of method {opened.cfg.method.name} cannot be pruned; those of finetune"
-                          ' and attention_scaled can')
+        raise ConfigError(f"'{args.run}': networks of method {opened.cfg.method.name} cannot be pruned; those of "
+                          'finetune and attention_scaled can')
     if args.ranking == 'attention' and not attention_convolutions(net):
         raise ConfigError(f"'{args.run}' has no attention weights to rank by; use --ranking l1 or taylor")
     scores = prune.attention_scores(net) if args.ranking == 'attention' else None
