@@ -219,3 +219,13 @@ def test_throughput_of_cluttered_mnist(monkeypatch):
     for seconds, kept, word in ((1 / 6000, True, '6,000 images/s'), (1 / 4000, False, '4,000 images/s')):
         throughput = cluttered_mnist.Throughput({}, 'image', {'composing': [seconds] * 3}, cluttered_mnist.TARGET)
         assert throughput.kept() is kept and word in throughput.table()[0]
+
+
+def test_epochs_of_attention_scaled_training(tmp_path):
+    code = cli.run(benchmark.main, ['attention', '--backbone', 'mobilenetv2_0.25', '--size', '32', '--batch', '2',
+                                    '--images', '8', '--steps', '2', '--rounds', '2', '--json', str(tmp_path / 'x.json')])
+    result = json.loads((tmp_path / 'x.json').read_text())
+    assert code == (0 if result['kept'] else 3)
+    assert {name: (part['target'], list(part['seconds'])) for name, part in result['parts'].items()} == {
+        'F': (1 / 30, ['first epoch', 'second epoch']), 'A, in_out': (1.0, ['E', 'A']), 'A, out': (0.85, ['E', 'A'])}
+    assert all(len(samples) == 2 for part in result['parts'].values() for samples in part['seconds'].values())
