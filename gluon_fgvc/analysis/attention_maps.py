@@ -67,11 +67,11 @@ class Row(NamedTuple):
     shares: Mapping[str, Mapping[str, float]] = MappingProxyType({})  # title → name → share in [0, 1], as bars
 
 
-def write_page(rows, path, title='Attention maps'):
+def write_page(rows, path, title='Attention maps', sections=()):
     """Write one self-contained HTML page with a line of pictures for each of ``rows``; return its path.
 
     Under each map stand its size and its range before normalisation. Each grid gives two pictures, its points and
-    the image sampled there.
+    the image sampled there. ``sections`` are further markup for the end of the page.
     """
     lines = [tag('section', tag('h2', tag('span', row.name, class_='name')), tag(
         'p', tag('strong', row.predicted, class_='name'), f' {percent(row.probability)}',
@@ -84,7 +84,7 @@ def write_page(rows, path, title='Attention maps'):
         if row.shares else None) for row in rows]
     note = ('Bright is high. Each map is scaled by itself, its smallest value to black and its largest to yellow, '
             'so colours compare places within one map only.')
-    text = page(title, tag('h1', title), tag('p', note, class_='soft'), _scale(), tag('main', lines),
+    text = page(title, tag('h1', title), tag('p', note, class_='soft'), _scale(), tag('main', lines, *sections),
                 style=STYLE + _STYLE)
     return write_atomically(path, text)
 
@@ -126,5 +126,6 @@ _STYLE = """
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(224px, 45%), 1fr)); gap: 1rem; }
 .maps + .maps { margin-top: 1rem; }
 .maps img { width: 100%; height: auto; border-radius: 4px; display: block; } .maps figcaption { margin-top: .3rem; }
+.thumbnails { grid-template-columns: repeat(auto-fill, minmax(min(130px, 30%), 1fr)); }
 h2 { margin-top: 2.2rem; margin-bottom: 0; font-size: 1.05rem; } section p { margin-bottom: .6rem; }
 """

@@ -1,0 +1,137 @@
+"""Which channels attention singles out: tables, histograms over training, images that move a channel most and least."""
+import json
+
+import numpy as np
+from matplotlib import colormaps
+
+from gluon_fgvc.analysis import pictures
+from gluon_fgvc.analysis.markup import tag
+from gluon_fgvc.analysis.plots import number
+from gluon_fgvc.errors import ConfigError, did_you_mean
+from gluon_fgvc.nn import attention_convolutions
+
+EXTREMES = 3  # channels named at either end of a layer's ranking
+COLUMN, ROW = 6, 5  # pixels of a histogram's bins and layers
+
+
+def ranking(net):
+    """Return dict of convolution → (O,), the attention of each output channel: a, or the mean of a over its inputs.
+
+    The mean instead of the paper's sum, so that layers compare; within a layer the order is the same.
+    """
+    return {name: conv.attention.list_data()[0].asnumpy().mean(axis=(1, 2, 3))
+            for name, conv in attention_convolutions(net).items()}
+
+
+def block_of(net, layer):
+    """Return the block with structural name ``layer`` inside ``net``.
+
+    :raises ConfigError: if there is none.
+    """
+    block = net
+    for name in layer.split('.'):
+        if name not in block._children:
+            raise ConfigError(f"there is no layer '{layer}'"
+                              f'{did_you_mean(layer, list(attention_convolutions(net)))}')
+        block = block._children[name]
+    return block
+
+
+def default_layer(net):
+    """Return the third last convolution, in the order of construction: where the paper looks in ResNet-50."""
+    return list(attention_convolutions(net))[-3:][0]
+
+
+def responses(net, layer, batches):
+    """Return the L1 norm of each channel's map at the output of ``layer``, meaned over pixels: (images, C).
+
+    :param batches: iterable of images (N,3,H,W), normalised. ``net`` is left unhybridized.
+    """
+    norms, net_output = [], []
+    hook = block_of(net, layer).register_forward_hook(lambda block, inputs, output: net_output.append(output))
+    net.hybridize(False)
+    try:
+        for images in batches:
+            net(images)
+            norms.append(net_output.pop().abs().mean(axis=(2, 3)).asnumpy())
+    finally:
+        hook.detach()
+    return np.concatenate(norms)
+
+
+def histograms(folder):
+    """Return the histograms that training kept in run folder ``folder``, one dict an epoch in which attention learned.
+
+    Keys: ``epoch``, ``phase``, ``attention_range`` and ``attention``, layer → ``counts`` and moments.
+    """
+    path, found = folder / 'metrics.jsonl', []
+    for line in path.read_text(encoding='utf-8').splitlines() if path.exists() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            break  # the line that a kill went through
+        if record.get('kind') == 'method' and 'attention' in record:
+            found.append(record)
+    return found
+
+
+# --- sections of a page ----------------------------------------------------------------------
+
+def histogram_section(records):
+    """Return markup: one picture an epoch, layers from the first at the top, attention from left to right; or None."""
+    if not records:
+        return None
+    low, high = records[0]['attention_range']
+    figures = []
+    for record in records:
+        layers = record['attention']
+        shares = np.array([layer['counts'] for layer in layers.values()], 'float64')
+        shares /= shares.sum(axis=1, keepdims=True)
+        picture = np.round(255 * colormaps['inferno'](np.sqrt(shares))[..., :3]).astype('uint8')
+        picture = picture.repeat(ROW, axis=0).repeat(COLUMN, axis=1)
+        spread = [np.mean([layer['sd'] for layer in layers.values()]), min(layer['least'] for layer in layers.values()),
+                  max(layer['largest'] for layer in layers.values())]
+        title = f"epoch {record['epoch'] + 1} ({record['phase']})"
+        figures.append(tag('figure', tag('img', src=pictures.png_uri(picture), alt=f'{title}: attention weights of '
+                                         f'{len(layers)} layers', width=picture.shape[1], height=picture.shape[0]),
+                           tag('figcaption', tag('strong', title), f': {number(float(spread[1]))} to '
+                               f'{number(float(spread[2]))}, sd of a layer {number(float(spread[0]))}')))
+    note = (f'One line a layer, the first at the top; attention from {low:g} at the left to {high:g} at the right, '
+            'what lies outside at the rim. Bright is many, on a scale of square roots; all weights start at 1.')
+    return tag('section', tag('h2', 'Attention weights after each epoch'), tag('p', note, class_='soft'),
+               tag('div', figures, class_='maps'))
+
+
+def ranking_section(scores):
+    """Return markup: a table of all layers with the channels at either end of each ranking."""
+    rows = []
+    for layer, values in scores.items():
+        order = np.argsort(-values, kind='stable')
+        ends = [', '.join(f'{channel} ({values[channel]:.3f})' for channel in part)
+                for part in (order[:EXTREMES], order[::-1][:EXTREMES])]
+        rows.append(tag('tr', tag('th', layer, class_='name', scope='row'), *(
+            tag('td', text, class_='number') for text in (f'{len(values):,}', f'{values.mean():.3f}',
+                                                          f'{values.std():.3f}')), *(tag('td', end) for end in ends)))
+    head = tag('tr', *(tag('th', text, class_=kind, scope='col') for text, kind in (
+        ('layer', None), ('channels', 'number'), ('mean', 'number'), ('sd', 'number'), ('most attention', None),
+        ('least', None))))
+    return tag('section', tag('h2', 'Channels by attention'), tag('div', tag('table', tag('thead', head), tag(
+        'tbody', rows)), style='overflow-x: auto'))
+
+
+def channel_section(layer, channel, attention, maximised, most, least):
+    """Return markup for one channel.
+
+    :param maximised: list of (caption, uint8 RGB (H,W,3)).
+    :param most, least: lists of (name, uint8 RGB (H,W,3), response), strongest and weakest first.
+    """
+    def row(title, items):
+        return [tag('h3', title), tag('div', [tag('figure', tag(
+            'img', src=pictures.jpeg_uri(image, 88), alt=f'{title}: {caption}', width=image.shape[1],
+            height=image.shape[0], loading='lazy'), tag('figcaption', tag('span', caption, class_='name')))
+            for caption, image in items], class_='maps thumbnails')]
+
+    return tag('section', tag('h2', f'{layer}, channel {channel}'),
+               tag('p', f'attention {attention:.3f}', class_='soft'), row('maximised from noise', maximised), *(
+                   row(title, [(f'{name}: {response:.3g}', image) for name, image, response in items])
+                   for title, items in (('images that activate it most', most), ('and least', least))))
