@@ -74,12 +74,12 @@ def look_at_channels(opened, rows, count, layer=None):
     batches = (opened.normalize(mx.nd.array(row.image[None], ctx=opened.ctx, dtype='uint8')) for row in rows)
     norms = channels.responses(net, layer, batches)                                         # (images,C)
     sections = [channels.histogram_section(channels.histograms(opened.folder)), channels.ranking_section(scores)]
-    for channel in np.argsort(-scores[layer], kind='stable')[:count]:
+    for channel in channels.first_alive(scores[layer], norms, count):
         order = np.argsort(-norms[:, channel], kind='stable')
         most, least = ([(rows[i].name, rows[i].image, norms[i, channel]) for i in part[:EXTREMES]]
                        for part in (order, order[::-1]))
         maximised = [(blur, activation_maximization.maximise(
-            net, layer, int(channel), min(rows[0].image.shape[:2]), opened.normalize.mean, opened.normalize.std,
+            net, layer, channel, min(rows[0].image.shape[:2]), opened.normalize.mean, opened.normalize.std,
             blur=blur)[0]) for blur in activation_maximization.BLURS]
         sections.append(channels.channel_section(layer, channel, scores[layer][channel], maximised, most, least))
     return sections

@@ -9,7 +9,7 @@ from gluon_fgvc.analysis.channels import block_of
 BLURS = ('gaussian', 'bilateral')
 
 
-def maximise(net, layer, channel, side, mean, std, *, steps=30, rate=1.0, blur='gaussian', seed=0):
+def maximise(net, layer, channel, side, mean, std, *, steps=40, rate=0.3, blur='gaussian', seed=0):
     """Return the picture that gradient ascent arrives at, uint8 RGB (side,side,3), and the activations on the way.
 
     Step i adds ``rate`` times the gradient over (its standard deviation + 1e-8), so that its size does not matter,

@@ -11,7 +11,7 @@ from gluon_fgvc.errors import ConfigError, did_you_mean
 from gluon_fgvc.nn import attention_convolutions
 
 EXTREMES = 3  # channels named at either end of a layer's ranking
-COLUMN, ROW = 6, 5  # pixels of a histogram's bins and layers
+COLUMNS, ROW = 240, 5  # pixels of a histogram: of all bins together, and of a layer
 
 
 def ranking(net):
@@ -81,14 +81,15 @@ def histogram_section(records):
     """Return markup: one picture an epoch, layers from the first at the top, attention from left to right; or None."""
     if not records:
         return None
-    low, high = records[0]['attention_range']
-    figures = []
+    figures, (low, high), bins = [], records[0]['attention_range'], _used_bins(records)
+    count = len(next(iter(records[0]['attention'].values()))['counts'])
+    low, high = (low + (high - low) * edge / count for edge in (bins.start, bins.stop))
     for record in records:
         layers = record['attention']
-        shares = np.array([layer['counts'] for layer in layers.values()], 'float64')
+        shares = np.array([layer['counts'][bins] for layer in layers.values()], 'float64')
         shares /= shares.sum(axis=1, keepdims=True)
         picture = np.round(255 * colormaps['inferno'](np.sqrt(shares))[..., :3]).astype('uint8')
-        picture = picture.repeat(ROW, axis=0).repeat(COLUMN, axis=1)
+        picture = picture.repeat(ROW, axis=0).repeat(max(1, COLUMNS // shares.shape[1]), axis=1)
         spread = [np.mean([layer['sd'] for layer in layers.values()]), min(layer['least'] for layer in layers.values()),
                   max(layer['largest'] for layer in layers.values())]
         title = f"epoch {record['epoch'] + 1} ({record['phase']})"
@@ -100,6 +101,14 @@ def histogram_section(records):
             'what lies outside at the rim. Bright is many, on a scale of square roots; all weights start at 1.')
     return tag('section', tag('h2', 'Attention weights after each epoch'), tag('p', note, class_='soft'),
                tag('div', figures, class_='maps'))
+
+
+def _used_bins(records):
+    """Return the slice of bins, symmetric to 1 if the range is, that holds all weights of all epochs."""
+    counts = np.sum([layer['counts'] for record in records for layer in record['attention'].values()], axis=0)
+    used = np.flatnonzero(counts)
+    margin = min(used[0], len(counts) - 1 - used[-1])
+    return slice(margin, len(counts) - margin)
 
 
 def ranking_section(scores):
@@ -117,6 +126,15 @@ def ranking_section(scores):
         ('least', None))))
     return tag('section', tag('h2', 'Channels by attention'), tag('div', tag('table', tag('thead', head), tag(
         'tbody', rows)), style='overflow-x: auto'))
+
+
+def first_alive(scores, norms, count):
+    """Return the ``count`` channels of the highest ``scores`` (C,) that any image moves, ``norms`` (images,C), at all.
+
+    A channel that is 0 for all images means nothing, and its attention follows the penalty alone.
+    """
+    alive = norms.max(axis=0) > 1e-6 * norms.max()
+    return [int(channel) for channel in np.argsort(-scores, kind='stable') if alive[channel]][:count]
 
 
 def channel_section(layer, channel, attention, maximised, most, least):

@@ -25,7 +25,7 @@ from gluon_fgvc.nn.attention_conv import FORMS
 from gluon_fgvc.nn.losses import BOUNDED, PENALTIES, attention_penalty
 
 SCHEDULE = 'FFAAABAAABAA'  # the paper's
-HISTOGRAM = np.linspace(-1, 3, 41)  # edges; what lies outside counts in the outermost bins
+HISTOGRAM = np.linspace(-1, 3, 81)  # edges; what lies outside counts in the outermost bins
 
 # Each parameter that learns belongs to the first of these groups that matches; E trains all but attention.
 GROUPS = {

@@ -39,6 +39,23 @@ def test_responses_are_mean_sizes_of_maps():
     np.testing.assert_allclose(channels.responses(small_net(), '0', images), [[2, 2], [0, 0], [3, 3], [3, 3]])
 
 
+def test_channels_that_nothing_moves_are_passed_over():
+    scores, norms = np.array([4, 3, 2, 1]), np.array([[0, 1, 1e-9, 2], [0, 0, 0, 1.0]])
+    assert channels.first_alive(scores, norms, 3) == [1, 3]
+    assert channels.first_alive(scores, norms, 1) == [1]
+
+
+def test_histograms_show_the_range_that_is_used():
+    def record(*counts):
+        return {'epoch': 0, 'phase': 'A', 'attention_range': [-1, 3], 'attention': {'x': {
+            'counts': list(counts), 'sd': 0.5, 'least': 0.1, 'largest': 1.2}}}
+    records = [record(0, 0, 0, 1, 8, 0, 0, 0), record(0, 0, 2, 5, 2, 0, 0, 0)]
+    assert channels._used_bins(records) == slice(2, 6)
+    section = channels.histogram_section(records)
+    assert 'attention from 0 at the left to 2 at the right' in section and section.count('<img') == 2
+    assert '0.1 to 1.2, sd of a layer 0.5' in section
+
+
 def test_an_unknown_layer_names_the_nearest():
     with pytest.raises(ConfigError, match="no layer '00'"):
         channels.responses(nn.replace_convolutions(small_net()), '00', [])
@@ -104,7 +121,8 @@ def test_the_page(trained, tmp_path, capsys):
     net = engine.open_run(trained / 'cfg', 'last').method.net
     scores, layer = channels.ranking(net), channels.default_layer(net)
     assert all(f'>{name}<' in page for name in scores)
-    best = np.argsort(-scores[layer], kind='stable')[:3]
+    batches = [mx.nd.ones((1, 3, 32, 32)), -mx.nd.ones((1, 3, 32, 32))]
+    best = channels.first_alive(scores[layer], channels.responses(net, layer, batches), 3)
     assert f'{layer}, channel {best[0]}<' in page and f'{layer}, channel {best[1]}<' in page
     assert f'{layer}, channel {best[2]}<' not in page
     for words in ('maximised from noise', 'images that activate it most', 'and least', 'bilateral'):
