@@ -1,13 +1,15 @@
 """Train several configurations with several seeds, collect docs/results/NAME.json, write docs/results.md.
 
-Finished runs are skipped and unfinished ones resumed: give the same command again at any time."""
+Finished runs are skipped and unfinished ones resumed: give the same command again at any time. --search schedule
+looks for a schedule of attention-scaled training instead, by validation alone, and leaves docs/ as it is.
+"""
 import re
 import shlex
 import sys
 from pathlib import Path
 
 from gluon_fgvc import cli
-from gluon_fgvc.analysis import study
+from gluon_fgvc.analysis import schedule_search, study
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.files import write_atomically
 
@@ -35,6 +37,10 @@ def main(argv=None, train=TRAIN):
     parser.add_argument('--work-dir', default='work_dirs/study', metavar='D', help='of the runs; default: %(default)s')
     parser.add_argument('--results', default='docs/results', metavar='D',
                         help='folder of the results, the page is D.md; default: %(default)s')
+    parser.add_argument('--search', choices=('schedule',), help='search for method.schedule, by successive halving')
+    parser.add_argument('--budget', type=cli.positive, metavar='N', help='epochs that a search may cost in all')
+    parser.add_argument('--length', type=cli.positive, default=len(schedule_search.PAPER), metavar='N',
+                        help='letters of the schedules to search; default: %(default)s')
     parser.add_argument('overrides', nargs='*', metavar='KEY=VALUE', help='overrides of all configurations')
     argv = sys.argv[1:] if argv is None else list(argv)
     # Overrides are taken out first: after --seeds 0 1 argparse would count them as seeds.
@@ -43,6 +49,8 @@ def main(argv=None, train=TRAIN):
     if args.overrides:
         raise ConfigError(f"'{args.overrides[0]}' is not of the form section.key=value, e.g. train.epochs=3")
 
+    if args.search:
+        return search(args, overrides, train)
     failed = []
     if not args.render:
         if not args.name or not args.cfg:
@@ -77,6 +85,27 @@ def take_overrides(argv):
         else:
             words.append(word)
     return overrides, variants, words
+
+
+def search(args, overrides, train):
+    """Search for a schedule as the command line says, and print what was found."""
+    if not args.name or not args.budget or len(args.cfg or ()) != 1 or len(args.seeds) != 1:
+        raise ConfigError('--search needs --name, --budget, one --cfg and one of --seeds')
+    run, = study.plan(args.name, args.cfg, args.seeds, args.folds, overrides, args.work_dir)
+    rounds, folder = schedule_search.plan(args.length, args.budget), run.folder.parent / 'schedules'
+    schedules = schedule_search.candidates(rounds[0].schedules, args.length, run.seed)
+    for number, current in enumerate(rounds, 1):
+        print(f'round {number}: {current.schedules} schedules, {current.epochs} epochs each', flush=True)
+    print(f'{sum(r.schedules * r.epochs for r in rounds)} epochs at most; the test split stays untouched', flush=True)
+    if args.plan:
+        return cli.OK
+    score = schedule_search.trained_score(run.config, folder, run.seed, overrides, train,
+                                          lambda line: print(line, flush=True))
+    results = schedule_search.search(rounds, schedules, score)
+    for current, ranked in zip(rounds, results):
+        print(f'after {current.epochs} epochs: ' + ', '.join(f'{name} {values[0]:.4f}' for name, values in ranked[:5]))
+    print(f"search: {schedule_search.write(run.folder.parent / 'search.json', rounds, results)}")
+    return cli.OK if results[-1] else cli.FAILED
 
 
 if __name__ == '__main__':
