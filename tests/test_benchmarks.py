@@ -223,7 +223,8 @@ def test_throughput_of_cluttered_mnist(monkeypatch):
 
 def test_epochs_of_attention_scaled_training(tmp_path):
     code = cli.run(benchmark.main, ['attention', '--backbone', 'mobilenetv2_0.25', '--size', '32', '--batch', '2',
-                                    '--images', '8', '--steps', '2', '--rounds', '2', '--json', str(tmp_path / 'x.json')])
+                                    '--images', '8', '--steps', '2', '--rounds', '2', '--json',
+                                    str(tmp_path / 'x.json')])
     result = json.loads((tmp_path / 'x.json').read_text())
     assert code == (0 if result['kept'] else 3)
     assert {name: (part['target'], list(part['seconds'])) for name, part in result['parts'].items()} == {
