@@ -224,7 +224,7 @@ def select(groups, scores, share=None, threshold=None, multiple=1):
             count = int((values >= threshold).sum())
             if not count:
                 raise ConfigError(f"threshold {threshold:g} removes all {group.channels} channels of '{group.name}', "
-                                  f'whose scores are {values.min():.4g} to {values.max():.4g}; lower it, or give a '
+                                  f'whose scores are {values.min():.6g} to {values.max():.6g}; lower it, or give a '
                                   'share instead')
         count = min(group.channels, -(-count // multiple) * multiple)
         kept[group.name] = np.sort(order[:count])
