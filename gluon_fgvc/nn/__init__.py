@@ -1,13 +1,16 @@
 """Network pieces: pure HybridBlocks that know nothing of configurations or data."""
+from gluon_fgvc.nn.art import SimilarityTransform, redundancy_mask
 from gluon_fgvc.nn.attend_rectify import AttendRectify, GlobalGates
 from gluon_fgvc.nn.classifier import Classifier
 from gluon_fgvc.nn.first_output import FirstOutput
 from gluon_fgvc.nn.isqrt_cov import ISQRTCov
+from gluon_fgvc.nn.losses import contrastive_loss, restriction_loss
 from gluon_fgvc.nn.normalize import Normalize
 from gluon_fgvc.nn.samplers import AttentionSampler, SaliencySampler, UniformSampler
 from gluon_fgvc.nn.spatial_transformer import SpatialTransformer, affine_sample
 from gluon_fgvc.nn.trilinear import DetailMap, StructureMap, TrilinearAttention
 
 __all__ = ['AttendRectify', 'AttentionSampler', 'Classifier', 'DetailMap', 'FirstOutput', 'GlobalGates', 'ISQRTCov',
-           'Normalize', 'SaliencySampler', 'SpatialTransformer', 'StructureMap', 'TrilinearAttention',
-           'UniformSampler', 'affine_sample']
+           'Normalize', 'SaliencySampler', 'SimilarityTransform', 'SpatialTransformer', 'StructureMap',
+           'TrilinearAttention', 'UniformSampler', 'affine_sample', 'contrastive_loss', 'redundancy_mask',
+           'restriction_loss']
