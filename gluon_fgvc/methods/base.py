@@ -72,6 +72,13 @@ class Method:
         """
         return {}
 
+    def regions(self, images):
+        """Return parts into which the network divides images: dict of name → NDArray (N,H,W), 1 within and 0 without.
+
+        A method need not have any.
+        """
+        return {}
+
     def split(self):
         """Return ``(trunk, top)`` with ``top(trunk(x)) = train_net(x)`` where features can be reused, else None."""
         return None

@@ -3,13 +3,13 @@ from dataclasses import dataclass
 from typing import Mapping
 
 import mxnet as mx
-from mxnet import autograd, nd
+from mxnet import nd
 
 from gluon_fgvc.config import option
 from gluon_fgvc.errors import ConfigError, did_you_mean
 from gluon_fgvc.methods.base import Method as Base
 from gluon_fgvc.methods.base import Phase, cross_entropy
-from gluon_fgvc.nn import Classifier
+from gluon_fgvc.nn import Classifier, class_activation
 
 
 @dataclass(frozen=True)
@@ -71,19 +71,8 @@ class Method(Base):
         return self.net.split()
 
     def maps(self, images):
-        """Return the class activation map of the predicted class, relu(Σ_c g_c F_c) (N,h,w).
-
-        g_c is the gradient of the class score with respect to channel c, summed over space (Grad-CAM, but for the
-        constant factor hw); where the map is averaged, it is the classifier's weight w_kc.
-        """
-        features = self.net.body(images)                                              # (N,C,h,w)
-        features.attach_grad()
-        with autograd.record(train_mode=False):
-            score = self.net.classifier(self.net.body.pool(features)).max(axis=1)     # (N,)
-        score.backward(train_mode=False)
-        weights = features.grad.sum(axis=(2, 3), keepdims=True)                       # (N,C,1,1)
-        activation = (features * weights).sum(axis=1)                                 # (N,h,w)
-        return {'class activation': nd.relu(activation)}
+        """Return the class activation map of the predicted class, where it speaks for the class."""
+        return {'class activation': nd.relu(class_activation(self.net, images))}
 
 
 def _context(block):

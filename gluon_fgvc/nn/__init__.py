@@ -1,6 +1,7 @@
 """Network pieces: pure HybridBlocks that know nothing of configurations or data."""
 from gluon_fgvc.nn.art import SimilarityTransform, redundancy_mask
 from gluon_fgvc.nn.attend_rectify import AttendRectify, GlobalGates
+from gluon_fgvc.nn.class_activation import class_activation
 from gluon_fgvc.nn.classifier import Classifier
 from gluon_fgvc.nn.first_output import FirstOutput
 from gluon_fgvc.nn.isqrt_cov import ISQRTCov
@@ -12,5 +13,5 @@ from gluon_fgvc.nn.trilinear import DetailMap, StructureMap, TrilinearAttention
 
 __all__ = ['AttendRectify', 'AttentionSampler', 'Classifier', 'DetailMap', 'FirstOutput', 'GlobalGates', 'ISQRTCov',
            'Normalize', 'SaliencySampler', 'SimilarityTransform', 'SpatialTransformer', 'StructureMap',
-           'TrilinearAttention', 'UniformSampler', 'affine_sample', 'contrastive_loss', 'redundancy_mask',
-           'restriction_loss']
+           'TrilinearAttention', 'UniformSampler', 'affine_sample', 'class_activation', 'contrastive_loss',
+           'redundancy_mask', 'restriction_loss']
