@@ -72,6 +72,10 @@ class Method:
         """
         return {}
 
+    def seen(self, images):
+        """Return where the backbone of ``net`` samples images, (N,2,O,O) as in :meth:`grids`; None if it does not."""
+        return None
+
     def regions(self, images):
         """Return parts into which the network divides images: dict of name → NDArray (N,H,W), 1 within and 0 without.
 

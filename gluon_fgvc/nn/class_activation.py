@@ -24,7 +24,8 @@ def class_activation(net, images, classes=None):
             maps.append(output)
 
     # A compiled body does not call its stages, and a net may call the stages but not the body: the later one counts.
-    hooks = [block.register_forward_hook(keep) for block in (getattr(net.body, net.body.stage_names[-1]), net.body)]
+    body = net._children['body']
+    hooks = [block.register_forward_hook(keep) for block in (getattr(body, body.stage_names[-1]), body)]
     try:
         with autograd.record(train_mode=False):
             scores = net.hybrid_forward(nd, images)  # a compiled net would not call the body either
