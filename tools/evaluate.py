@@ -28,7 +28,6 @@ def main(argv=None):
         raise ConfigError('give one RUN, or several after --ensemble')
     if bool(args.ensemble) != bool(args.out):
         raise ConfigError('--ensemble needs --out DIR for its result' if args.ensemble else '--out is for --ensemble')
-
     if args.focus and (args.ensemble or args.tta):
         raise ConfigError('--focus is of one view of one RUN; leave out --ensemble and --tta')
 

@@ -71,7 +71,7 @@ def look(opened, name, image, label=None, box=None, baseline=None):
         other, others = seen(baseline, image)
         choice = int(others.argmax())
         maps.pop('class activation', None)  # the same map, coarser
-        title = f"{baseline.cfg.method.name} ({baseline.classes[choice]} {percent(float(others[choice]))})"
+        title = f"{baseline.cfg.method.name} ({baseline.classes[choice]}, {percent(float(others[choice]))})"
         pair = {f'baseline {title}': activation_of(baseline, other, best),
                 opened.cfg.method.name: activation_of(opened, batch, best)}
         maps = {**{f'class activation, {key}{inside(values, box)}': values for key, values in pair.items()}, **maps}

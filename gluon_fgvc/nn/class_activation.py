@@ -1,4 +1,6 @@
 """Class activation maps of any network that has a backbone (Zhou et al., CVPR 2016; Selvaraju et al., ICCV 2017)."""
+import warnings
+
 from mxnet import autograd, nd
 
 
@@ -27,7 +29,9 @@ def class_activation(net, images, classes=None):
     body = net._children['body']
     hooks = [block.register_forward_hook(keep) for block in (getattr(body, body.stage_names[-1]), body)]
     try:
-        with autograd.record(train_mode=False):
+        with autograd.record(train_mode=False), warnings.catch_warnings():
+            # Of a body compiled by itself, whose pool has parameters.
+            warnings.filterwarnings('ignore', 'Parameter .* is not used by any computation')
             scores = net.hybrid_forward(nd, images)  # a compiled net would not call the body either
             score = scores.max(axis=1) if classes is None else nd.pick(scores, classes, axis=1)
     finally:
