@@ -2,7 +2,10 @@
 import argparse
 import errno
 import os
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 
 from gluon_fgvc import config
 from gluon_fgvc.errors import ConfigError, UserError
@@ -28,7 +31,8 @@ def run(main, argv=None):
     user's to mend keeps its traceback.
     """
     try:
-        return main(argv) or OK
+        with _no_interrupt_lost():
+            return main(argv) or OK
     except UserError as error:
         message, code = str(error), error.exit_code
     except KeyboardInterrupt:
@@ -42,6 +46,27 @@ def run(main, argv=None):
         message, code = f"{error.strerror}: '{error.filename}'" if error.filename else error.strerror, FAILED
     print('error: ' + ' '.join(message.split()), file=sys.stderr)
     return code
+
+
+@contextmanager
+def _no_interrupt_lost():
+    """Send Ctrl-C once more if it came during a destructor, where Python prints it and goes on.
+
+    Arrays are destroyed all the time in training, so that happens.
+    """
+    ordinary = sys.unraisablehook
+
+    def hook(unraisable):
+        if unraisable.exc_type is KeyboardInterrupt:
+            threading.Timer(0.02, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+        else:
+            ordinary(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = ordinary
 
 
 # Conditions of the machine rather than defects of the program.

@@ -232,6 +232,8 @@ class RunConfig:
     save_every: int = option(1, 'epochs between checkpoints', minimum=1)
     early_stop_patience: int = option(0, 'epochs without a better validation result before stopping; 0 is off',
                                       minimum=0)
+    focus: bool = option(False, 'evaluations also measure which share of the class activation lies in the boxes of the '
+                                'data set')
     work_dir: str = option('work_dirs', 'folder that receives the run folders')
 
 

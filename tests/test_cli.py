@@ -368,6 +368,20 @@ def test_writes_that_fail_during_training(here, call, limit):
     assert call('evaluate', 'run', '--split', 'val')[0] == 0
 
 
+def test_an_interrupt_within_a_destructor_is_not_lost(capfd):
+    class Array:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def main(_):
+        array = Array()
+        del array
+        time.sleep(60)
+
+    assert cli.run(main) == 130
+    assert capfd.readouterr().err == 'error: interrupted\n'
+
+
 def test_interrupted(here):
     process = small_run.start('train', '--cfg', 'cfg.yaml', '--work-dir', 'run', 'train.epochs=300',
                               'data.workers=1', cwd=here)

@@ -16,7 +16,8 @@ from gluon_fgvc.methods.base import Method
 IMAGES, CLASSES, SIDE = 3, 4, 64
 EPOCHS = (0, 1, 2, 3, 7, 30)
 # Options that make a method small enough; the other methods run with their defaults.
-SMALL = {'tasn': {'attention_backbone': 'mobilenetv2_0.25', 'attention_size': 64, 'attention_channels': 16,
+SMALL = {'cra_cnn': {'size': 32},
+         'tasn': {'attention_backbone': 'mobilenetv2_0.25', 'attention_size': 64, 'attention_channels': 16,
                   'sampled_size': 64}}
 
 each_method = pytest.mark.parametrize('name', methods.available())

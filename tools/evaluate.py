@@ -16,6 +16,10 @@ def main(argv=None):
     parser.add_argument('--out', metavar='DIR', type=Path, help="folder for an ensemble's result; it must be a new one")
     parser.add_argument('--tta', metavar='VIEWS', choices=data.VIEWS,
                         help=f"test-time augmentation: {', '.join(data.VIEWS)}; default: a single view")
+    parser.add_argument('--no-crop', dest='crop', action='store_false',
+                        help='whole images instead of their centre crops, for methods that take any size')
+    parser.add_argument('--focus', action='store_true', default=None,
+                        help='also measure which share of the class activation lies in the boxes of the data set')
     parser.add_argument('--split', default='test', choices=('test', 'val', 'train'), help='default: %(default)s')
     parser.add_argument('--which', default='best', choices=('best', 'last'), help='checkpoint; default: %(default)s')
     parser.add_argument('--gpus', metavar='IDS', help='GPUs to use, e.g. 0,1; default: as in training')
@@ -24,6 +28,8 @@ def main(argv=None):
         raise ConfigError('give one RUN, or several after --ensemble')
     if bool(args.ensemble) != bool(args.out):
         raise ConfigError('--ensemble needs --out DIR for its result' if args.ensemble else '--out is for --ensemble')
+    if args.focus and (args.ensemble or args.tta):
+        raise ConfigError('--focus is of one view of one RUN; leave out --ensemble and --tta')
 
     contexts = run.contexts_of(cli.contexts_setting(args.gpus)) if args.gpus is not None else None
     opened = []
@@ -31,9 +37,9 @@ def main(argv=None):
         opened.append(run.open_run(folder, args.which, contexts))
         contexts = opened[0].contexts
     if args.ensemble or args.tta:
-        result = run.evaluate_together(opened, args.split, args.tta, args.out)
+        result = run.evaluate_together(opened, args.split, args.tta, args.out, crop=args.crop)
     else:
-        result = run.evaluate(opened[0], args.split)
+        result = run.evaluate(opened[0], args.split, crop=args.crop, focus=args.focus)
     width = max(len(row['name']) for row in result['per_class'])
     for row in result['per_class']:
         accuracy = '     –' if row['accuracy'] is None else f"{row['accuracy']:6.4f}"

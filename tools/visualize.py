@@ -1,6 +1,7 @@
 """Show where a trained network looks: one HTML page with each map of the method beside the photograph.
 
-Of methods that resample images it also shows the sampling points and the sampled images, and gates as bars. With
+Of methods that resample images it also shows the sampling points and the sampled images, of those that divide images
+their parts, and gates as bars. With --baseline, the class activation of two networks stands side by side. With
 --channels, the page also ranks the channels of a network with attention weights and shows what the first of them
 respond to.
 """
@@ -13,6 +14,8 @@ import numpy as np
 from gluon_fgvc import cli, data
 from gluon_fgvc.analysis import activation_maximization, channels
 from gluon_fgvc.analysis.attention_maps import Row, write_page
+from gluon_fgvc.analysis.cam import activation_on_images, share_inside
+from gluon_fgvc.analysis.plots import percent
 from gluon_fgvc.data.search import find_images
 from gluon_fgvc.engine import run
 from gluon_fgvc.errors import ConfigError
@@ -24,11 +27,13 @@ EXTREMES = 10  # images shown at either end
 def main(argv=None):
     parser = cli.Parser(__doc__, "python tools/visualize.py work_dirs/quickstart/20260101-120000 cells/ 'more/*.png'")
     parser.add_argument('run', metavar='RUN', help='run folder that tools/train.py made')
-    parser.add_argument('inputs', metavar='INPUT', nargs='+', help='image, folder of images, or quoted glob')
+    parser.add_argument('inputs', metavar='INPUT', nargs='*', help='image, folder of images, or quoted glob')
+    parser.add_argument('--split', choices=('test', 'val', 'train'), help="the run's images instead of INPUT")
+    parser.add_argument('--baseline', metavar='RUN', help='another run on the same classes, to compare with')
     parser.add_argument('--out', metavar='FILE', type=Path, help='the page; default: maps.html in the run folder')
     parser.add_argument('--which', default='best', choices=('best', 'last'), help='checkpoint; default: %(default)s')
     parser.add_argument('--limit', metavar='N', type=cli.positive, default=50,
-                        help='images at most; default: %(default)s')
+                        help='images at most, of a split evenly spread; default: %(default)s')
     parser.add_argument('--gpus', metavar='ID', help='the GPU to use; an empty string forces the CPU; default: as in '
                                                      'training')
     parser.add_argument('--channels', metavar='N', type=cli.positive, help='rank channels by attention, and show the '
@@ -36,30 +41,71 @@ def main(argv=None):
     parser.add_argument('--layer', metavar='NAME', help='that layer, e.g. body.stage4.2.conv1; default: the third last '
                                                         'convolution')
     args = parser.parse_args(argv)
+    if bool(args.inputs) == bool(args.split):
+        raise ConfigError('give images, folders or globs, or --split')
 
-    paths = find_images(args.inputs)
+    paths = find_images(args.inputs) if args.inputs else None
     contexts = run.contexts_of(cli.contexts_setting(args.gpus)) if args.gpus is not None else None
     opened = run.open_run(args.run, args.which, contexts)
+    baseline = run.open_run(args.baseline, args.which, opened.contexts) if args.baseline else None
+    if baseline and baseline.classes != opened.classes:
+        raise ConfigError(f"'{args.baseline}' and '{args.run}' have other classes; a baseline needs the same")
     transform = data.TestTransform(opened.cfg.data.test)
-    rows = [look(opened, transform, path) for path in paths[:args.limit]]
+    if paths is not None:
+        photographs = ((Path(path).name, data.read_image(path), None, None) for path in paths[:args.limit])
+    else:
+        photographs = examples(opened, args.split, args.limit, transform)
+    rows = [look(opened, name, transform(image), label, box, baseline) for name, image, label, box in photographs]
     out = args.out or opened.folder / 'maps.html'
     sections = look_at_channels(opened, rows, args.channels, args.layer) if args.channels else ()
     write_page(rows, out, f'Where {opened.cfg.method.name} on {opened.cfg.backbone.name} looks', sections)
-    print(f'{len(rows)} of {len(paths)} images: {out}')
+    print(f"{len(rows)} {f'of {len(paths)} ' if paths else ''}images: {out}")
 
 
-def look(opened, transform, path):
-    """Return the :class:`Row` of one image, seen by the network of :class:`~gluon_fgvc.engine.run.Run` ``opened``."""
-    image = transform(data.read_image(path))
-    batch = opened.normalize(mx.nd.array(image[None], ctx=opened.ctx, dtype='uint8'))       # (1,3,H,W)
-    probabilities = mx.nd.softmax(opened.method.net(batch), axis=-1)[0].asnumpy()           # (K,)
-    maps = {name: values[0].asnumpy() for name, values in opened.method.maps(batch).items()}
-    grids = {name: values[0].asnumpy() for name, values in opened.method.grids(batch).items()}
-    shares = {title: {name: values[0].asscalar() for name, values in group.items()}
-              for title, group in opened.method.values(batch).items()}
+def examples(opened, split, limit, transform):
+    """Yield (name, image, name of its class, box in the prepared image or None) of images of a split."""
+    images = getattr(opened.source, split)
+    if images is None:
+        raise ConfigError(f'there is no {split} split: data.val_share is 0 and the data set brings none')
+    for index in np.unique(np.linspace(0, len(images) - 1, min(limit, len(images))).astype(int)):
+        image = images.read(index)
+        box = None if images.boxes is None else transform.box(images.boxes[index], image.shape)
+        yield images.paths[index], image, opened.classes[images.labels[index]], box
+
+
+def look(opened, name, image, label=None, box=None, baseline=None):
+    """Return the :class:`Row` of ``image``, prepared, as the network of the run ``opened`` sees it."""
+    method = opened.method
+    batch, probabilities = seen(opened, image)
     best = int(probabilities.argmax())
-    return Row(Path(path).name, image, maps, opened.classes[best], float(probabilities[best]), grids=grids,
-               shares=shares)
+    maps = {key: values[0].asnumpy() for key, values in method.maps(batch).items()}
+    if baseline:
+        other, others = seen(baseline, image)
+        choice = int(others.argmax())
+        maps.pop('class activation', None)  # the same map, coarser
+        title = f"{baseline.cfg.method.name} ({baseline.classes[choice]}, {percent(float(others[choice]))})"
+        pair = {f'baseline {title}': activation_of(baseline, other, best),
+                opened.cfg.method.name: activation_of(opened, batch, best)}
+        maps = {**{f'class activation, {key}{inside(values, box)}': values for key, values in pair.items()}, **maps}
+    return Row(name, image, maps, opened.classes[best], float(probabilities[best]), label,
+               shares={title: {key: values[0].asscalar() for key, values in group.items()}
+                       for title, group in method.values(batch).items()},
+               grids={key: values[0].asnumpy() for key, values in method.grids(batch).items()},
+               regions={key: values[0].asnumpy() for key, values in method.regions(batch).items()})
+
+
+def seen(opened, image):
+    """Return ``image`` as the run's network takes it, (1,3,H,W), and the class probabilities (K,)."""
+    batch = opened.normalize(mx.nd.array(image[None], ctx=opened.ctx, dtype='uint8'))
+    return batch, mx.nd.softmax(opened.method.net(batch), axis=-1)[0].asnumpy()
+
+
+def activation_of(opened, batch, index):
+    return activation_on_images(opened.method, batch, mx.nd.array([index], ctx=opened.ctx))[0]
+
+
+def inside(values, box):
+    return '' if box is None or not values.any() else f', {percent(share_inside(values, box))} in the box'
 
 
 def look_at_channels(opened, rows, count, layer=None):

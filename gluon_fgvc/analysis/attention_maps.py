@@ -65,13 +65,15 @@ class Row(NamedTuple):
     label: Optional[str] = None    # true class where it is known
     grids: Mapping[str, np.ndarray] = MappingProxyType({})  # name → (2,O,O), see :mod:`gluon_fgvc.analysis.sampling`
     shares: Mapping[str, Mapping[str, float]] = MappingProxyType({})  # title → name → share in [0, 1], as bars
+    regions: Mapping[str, np.ndarray] = MappingProxyType({})  # name → (H,W), 1 in a part of the photograph and else 0
 
 
 def write_page(rows, path, title='Attention maps', sections=()):
     """Write one self-contained HTML page with a line of pictures for each of ``rows``; return its path.
 
     Under each map stand its size and its range before normalisation. Each grid gives two pictures, its points and
-    the image sampled there. ``sections`` are further markup for the end of the page.
+    the image sampled there, each region the photograph, black outside of it. ``sections`` are further markup for the
+    end of the page.
     """
     lines = [tag('section', tag('h2', tag('span', row.name, class_='name')), tag(
         'p', tag('strong', row.predicted, class_='name'), f' {percent(row.probability)}',
@@ -79,7 +81,9 @@ def write_page(rows, path, title='Attention maps', sections=()):
         tag('div', _picture(row.image, 'photograph', f'{row.name}: photograph'),
             [_picture(overlay(row.image, values), _caption(name, values), f'{row.name}: heat map of {name}')
              for name, values in row.maps.items()],
-            [_sampled(row, name, grid) for name, grid in row.grids.items()], class_='maps'),
+            [_sampled(row, name, grid) for name, grid in row.grids.items()],
+            [_picture(np.round(row.image * values[..., None]).astype('uint8'), tag('strong', name),
+                      f'{row.name}: {name}') for name, values in row.regions.items()], class_='maps'),
         tag('div', [_bars(row, title, shares) for title, shares in row.shares.items()], class_='maps')
         if row.shares else None) for row in rows]
     note = ('Bright is high. Each map is scaled by itself, its smallest value to black and its largest to yellow, '

@@ -20,7 +20,7 @@ from gluon_fgvc.analysis.statistics import mean_and_sd
 from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.files import write_atomically
 
-METRICS = ('top1', 'top3', 'top5', 'mean_class_accuracy', 'loss')
+METRICS = ('top1', 'top3', 'top5', 'mean_class_accuracy', 'loss', 'focus')
 MACHINE = ('cpu', 'cores', 'omp_num_threads', 'gpus', 'python', 'mxnet', 'numpy', 'gluon_fgvc')  # kept of env.json
 RECORD = 'study.json'  # what the study knows about a run, in the run's folder
 
@@ -287,12 +287,15 @@ def _resolved(files):
 def _measured(run, files):
     epochs, evaluation = files.epochs or [], files.evaluation or {}
     tested = evaluation if evaluation.get('split') == 'test' else None
+    if tested and tested.get('focus'):
+        tested = {**tested, 'focus': tested['focus']['share'], 'boxes_cover': tested['focus']['area']}
     chosen = run_files.choice(files)
     at_choice = next((e for e in epochs if e['epoch'] == chosen.epoch), {})
     val = {metric: at_choice[f'val_{metric}'] for metric in METRICS if at_choice.get(f'val_{metric}') is not None}
     return {'seed': run.seed, 'fold': run.fold, 'epochs': len(epochs), 'chosen_by': chosen._asdict(),
             'curve': [e.get('val_top1') for e in epochs],
-            'test': tested and {key: tested[key] for key in ('images', 'skipped', *METRICS) if key in tested},
+            'test': tested and {key: tested[key] for key in ('images', 'skipped', *METRICS, 'boxes_cover')
+                              if key in tested},
             'val': val or None, 'seconds': round(sum(e.get('seconds', 0) for e in epochs), 1),
             'machine': {key: files.env[key] for key in MACHINE if key in files.env} if files.env else None}
 
@@ -370,16 +373,25 @@ def _short(entry):
 
 
 def _summary_table(tree):
-    rows = []
+    rows, metrics = [], ['top1', 'top3', 'top5', 'mean_class_accuracy']
+    covered = sorted({f"{100 * r['test']['boxes_cover']:.1f}" for entry in tree['configs'] for r in entry['runs']
+                      if r['test'] and 'boxes_cover' in r['test']})
+    if covered:
+        metrics.append('focus')
     for entry in tree['configs']:
         for split, name in (('test', 'test'), ('val', 'validation')):
             summary = entry['summary'][split]
             if summary:
                 images = sorted({r['test']['images'] for r in entry['runs'] if r['test']}) if split == 'test' else []
                 rows.append([_label(entry), name, ', '.join(f'{n:,}' for n in images) or '–', summary['top1']['runs'],
-                             *(_spread(summary.get(m)) for m in ('top1', 'top3', 'top5', 'mean_class_accuracy')),
+                             *(_spread(summary.get(metric)) for metric in metrics),
                              _minutes([r['seconds'] for r in entry['runs']])])
-    return _table(('Config', 'Split', 'Images', 'Runs', 'Top-1', 'Top-3', 'Top-5', 'Mean class', 'Minutes a run'), rows)
+    table = _table(('Config', 'Split', 'Images', 'Runs', 'Top-1', 'Top-3', 'Top-5', 'Mean class',
+                    *(['In boxes'] if covered else []), 'Minutes a run'), rows)
+    if not covered:
+        return table
+    return (f'{table}\nIn boxes: the mean share, in percent, of the activation of the true class that lies in the '
+            f"boxes of the data set, which cover {', '.join(covered)} % of the images.\n")
 
 
 def _run_table(tree):

@@ -17,7 +17,7 @@ from gluon_fgvc.backbones.base import Backbone
 from gluon_fgvc.backbones.widths import read_plan
 from gluon_fgvc.errors import ConfigError, did_you_mean
 
-__all__ = ['Backbone', 'available', 'build', 'get', 'read_plan']
+__all__ = ['Backbone', 'available', 'build', 'get', 'read_plan', 'twin']
 
 _MODULES = cluttered_cnn, efficientnet_lite, wide_resnet, zoo
 _BUILDERS = {name: module.build for module in _MODULES for name in module.NAMES}
@@ -38,6 +38,7 @@ def build(name, head='gap', output_stride=None, dilate=True, plan=None):
     if output_stride is not None:
         surgery.set_output_stride(backbone, output_stride, dilate)
     imported = replace(namings[0], kind='an imported file', classifier=loading.IMPORTED_CLASSIFIER, imagenet=True)
+    backbone.built_as = name, head, output_stride, dilate, plan
     backbone.namings = (*namings, imported, *torch_names.namings(name, namings))
     return backbone
 
@@ -68,3 +69,17 @@ def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None, output_stride
     if path:
         loading.load_into(backbone, backbone.namings, path)
     return backbone
+
+
+def twin(backbone):
+    """Return another backbone like ``backbone``, on the same contexts, whose own parameters have the same values.
+
+    Built inside the name scope of a block, the names of its parameters differ in their prefix.
+    """
+    other = build(*backbone.built_as)
+    own, values = other._collect_params_with_prefix(), backbone._collect_params_with_prefix()
+    other.initialize(ctx=next(iter(values.values())).list_ctx())
+    for name, parameter in own.items():
+        parameter.set_data(values[name].data(parameter.list_ctx()[0]))
+    other.source_classifier = backbone.source_classifier
+    return other

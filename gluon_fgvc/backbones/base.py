@@ -48,9 +48,9 @@ class Backbone(gluon.HybridBlock):
     :param stage_names: instead of ``stage1`` and so on.
 
     Attributes: ``rectified``; ``stage_names``; ``channels`` and ``strides`` (against the image) of each stage's map;
-    ``pool_units``; ``source_classifier``, which is None or (weight (K0,C), bias (K0,), class names or
-    None), what was on top of the pooled vector when the weights were trained; ``namings``, the tuple of
-    :class:`Naming` of the files that fit, its own structural names first.
+    ``pool_units``; ``built_as``, what :func:`gluon_fgvc.backbones.twin` repeats; ``source_classifier``, which is None
+    or (weight (K0,C), bias (K0,), class names or None), what was on top of the pooled vector when the weights were
+    trained; ``namings``, the tuple of :class:`Naming` of the files that fit, its own structural names first.
 
     Inputs: images (N,3,H,W), normalised. Outputs: map (N,channels[-1],h,w), about H/strides[-1] high: convolutions
     and pools round as they were trained, and those of AlexNet, Inception and SqueezeNet cut a few pixels off.

@@ -45,11 +45,12 @@ class Loader:
     :param bad_image: 'fail' raises at a broken image; 'skip' drops it from its batch and notes it in ``bad``.
     :param last: 'keep' or 'discard' a last batch that is not full.
     :param sampler: epoch → indices, of constant ``len``; overrides the order that ``train`` implies.
+    :param kinds: the kind of each image, such as its size, so that only images of one kind share a batch.
     :raises DataError: if there is no image, or not one full batch under 'discard'.
     """
 
     def __init__(self, image_set, transform, batch_size, *, train=False, seed=0, workers=0, threads=False,
-                 cache=0, bad_image='fail', last='keep', sampler=None):
+                 cache=0, bad_image='fail', last='keep', sampler=None, kinds=None):
         for value, allowed in ((bad_image, ('fail', 'skip')), (last, ('keep', 'discard'))):
             if value not in allowed:
                 raise ValueError(f"'{value}' is none of {', '.join(allowed)}")
@@ -59,7 +60,7 @@ class Loader:
         self.bad = {}  # path → why it could not be read
         self._sampler = sampler or (samplers.Shuffled(len(image_set), seed) if train
                                     else samplers.Sequential(len(image_set)))
-        self._batch_size, self._last, self._skip = batch_size, last, bad_image == 'skip'
+        self._batch_size, self._last, self._skip, self._kinds = batch_size, last, bad_image == 'skip', kinds
         if not len(self):
             raise DataError(f"split '{image_set.name}' has {len(self._sampler)} images, not one batch of {batch_size}; "
                             f'set data.batch_size to at most {len(self._sampler)}')
@@ -72,6 +73,8 @@ class Loader:
         self._results, self._closed = iter(()), False
 
     def __len__(self):
+        if self._kinds is not None:
+            return len(self.order(0))
         whole, rest = divmod(len(self._sampler), self._batch_size)
         return whole + (rest > 0 and self._last == 'keep')
 
@@ -86,12 +89,13 @@ class Loader:
         return self._load(epoch, self.order(epoch))
 
     def order(self, epoch):
-        """Yield the indices (n,) of each batch of ``epoch``, without loading anything."""
-        return samplers.batches(self._sampler(epoch), self._batch_size, self._last)
+        """Return the indices (n,) of each batch of ``epoch``, without loading anything."""
+        return samplers.batches(self._sampler(epoch), self._batch_size, self._last, self._kinds)
 
     def each_once(self):
         """Yield every image of the set once, in its order, in :class:`Batch` es; as :meth:`epoch` otherwise."""
-        return self._load(0, samplers.batches(np.arange(len(self.image_set)), self._batch_size, 'keep'))
+        return self._load(0, samplers.batches(np.arange(len(self.image_set)), self._batch_size, 'keep',
+                                              self._kinds))
 
     def labels(self, indices):
         """Return the labels of the images ``indices`` as a batch has them."""

@@ -56,7 +56,16 @@ class Weighted:
         return generator(WEIGHTED, self._seed, epoch).choice(len(self), len(self), p=self._shares)
 
 
-def batches(indices, batch_size, last):
-    """Cut ``indices`` into arrays of ``batch_size``; ``last`` says whether a shorter rest is kept or discarded."""
+def batches(indices, batch_size, last, kinds=None):
+    """Cut ``indices`` into arrays of ``batch_size``; ``last`` says whether a shorter rest is kept or discarded.
+
+    :param kinds: the kind of each image, a hashable; images of different kinds share no batch. The kind that comes
+        first in ``indices`` is first, and within a kind their order is kept.
+    """
+    if kinds is not None:
+        groups = {}
+        for index in indices:
+            groups.setdefault(kinds[index], []).append(index)
+        return [batch for group in groups.values() for batch in batches(np.array(group), batch_size, last)]
     end = len(indices) if last == 'keep' else len(indices) - len(indices) % batch_size
     return [indices[start:start + batch_size] for start in range(0, end, batch_size)]

@@ -20,11 +20,17 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 def resize(image, size):
     """Scale ``image``, an array (H,W,3) or a Picture: ``size`` is the new shorter side, or (height, width)."""
-    if isinstance(size, int):
-        height, width = image.shape[:2]
-        short = min(height, width)
-        size = size * height // short, size * width // short
+    size = _resized(image.shape, size)
     return _scale(_pixels(image, _reduction(image.shape, size))[0], size)
+
+
+def _resized(shape, size):
+    """Return (height, width) that an image of ``shape`` is scaled to."""
+    if not isinstance(size, int):
+        return size or tuple(shape[:2])
+    height, width = shape[:2]
+    short = min(height, width)
+    return size * height // short, size * width // short
 
 
 def _first_step(image, size):
@@ -73,6 +79,25 @@ class TestTransform:
         """Return ``image`` after the steps before anything random: an array that may take its place."""
         return _first_step(image, self._view.resize)
 
+    def size_of(self, shape):
+        """Return (height, width) of what an image of ``shape`` becomes."""
+        return self.output_size or _resized(shape, self._view.resize)
+
+    def box(self, box, shape):
+        """Return where ``box``, (x, y, width, height) in an image of ``shape``, lies in the prepared image, uncut.
+
+        :raises DataError: if the image is smaller than the crop.
+        """
+        size = _resized(shape, self._view.resize)
+        x, y, width, height = box * np.array([size[1] / shape[1], size[0] / shape[0]] * 2)
+        if self._view.crop:
+            top, left = self._corner(size)
+            x, y, size = x - left, y - top, self.output_size
+        return np.array([size[1] - x - width if self._mirror else x, y, width, height])
+
+    def _corner(self, shape):
+        return tuple(int(share * room) for share, room in zip(self._place, _room(shape, self._view.crop, 'data.test')))
+
     def __call__(self, image, rng=None):
         """Prepare ``image``, (H,W,3) uint8 or a Picture; ``rng`` is not used.
 
@@ -80,8 +105,7 @@ class TestTransform:
         """
         view, image = self._view, self.fixed(image)
         if view.crop:
-            top, left = (int(share * room) for share, room in zip(self._place, _room(image, view.crop, 'data.test')))
-            image = _cut(image, top, left, view.crop)
+            image = _cut(image, *self._corner(image.shape), view.crop)
         return np.ascontiguousarray(image[:, ::-1] if self._mirror else image)
 
 
@@ -130,7 +154,7 @@ class TrainTransform:
         if view.pad:
             image = cv2.copyMakeBorder(image, *(view.pad,) * 4, borderType=cv2.BORDER_REFLECT_101)
         if view.crop:
-            top, left = _room(image, view.crop, 'data.train')
+            top, left = _room(image.shape, view.crop, 'data.train')
             image = _cut(image, rng.integers(top + 1), rng.integers(left + 1), view.crop)
         if view.flip and rng.random() < 0.5:
             image = image[:, ::-1]
@@ -207,9 +231,9 @@ def _output_size(view):
     return view.resize if isinstance(view.resize, tuple) else None
 
 
-def _room(image, crop, section):
+def _room(shape, crop, section):
     """Return how far a crop can move down and right."""
-    height, width = image.shape[:2]
+    height, width = shape[:2]
     if min(height, width) < crop:
         raise DataError(f'the image is {height} x {width} (height x width), smaller than {section}.crop {crop}; '
                         f'set {section}.resize to at least {crop}')

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gluon_fgvc import __version__, backbones, config, data, methods
+from gluon_fgvc.analysis.cam import activation_on_images, coverage, share_inside
 from gluon_fgvc.analysis.report import write_report
 from gluon_fgvc.engine import checkpoint, metrics
 from gluon_fgvc.engine.evaluate import evaluation, list_test, predict, predict_together, suffix_of, write_evaluation
@@ -68,14 +69,17 @@ def build_method(cfg, num_classes, contexts):
     return method, normalize
 
 
-def loader_of(cfg, image_set, *, train=False, transform=None, workers=None):
-    """Return the loader of one split, prepared as ``data.train`` or ``data.test`` says, or by ``transform``."""
+def loader_of(cfg, image_set, *, train=False, transform=None, workers=None, kinds=None):
+    """Return the loader of one split, prepared as ``data.train`` or ``data.test`` says, or by ``transform``.
+
+    For ``kinds`` see :class:`~gluon_fgvc.data.Loader`.
+    """
     transform = transform or (data.TrainTransform(cfg.data.train) if train else data.TestTransform(cfg.data.test))
     weighted = train and cfg.data.sampler == 'weighted'
     return data.Loader(image_set, transform, cfg.data.batch_size, train=train, seed=cfg.run.seed,
                        workers=cfg.data.workers if workers is None else workers,
                        threads=cfg.data.worker_type == 'thread', cache=cfg.data.cache, bad_image=cfg.data.bad_image,
-                       last='discard' if train else 'keep',
+                       last='discard' if train else 'keep', kinds=kinds,
                        sampler=data.samplers.Weighted(image_set.labels, cfg.run.seed) if weighted else None)
 
 
@@ -94,6 +98,8 @@ def train(cfg, folder, *, test=True):
     if cfg.run.kvstore == 'nccl' and any(context.device_type == 'cpu' for context in contexts):
         raise ConfigError("run.kvstore: 'nccl' sums over GPUs only; use 'device' or 'local' on the CPU")
     source = data.build(cfg.data)
+    if cfg.run.focus:
+        _check_boxes(source.test)
     folder.mkdir(parents=True, exist_ok=True)
     with _only_writer(folder):
         _claim(folder, cfg, source)
@@ -161,9 +167,16 @@ def _earlier_evaluation(run):
     return result if result and result.get('chosen_by') == run.chosen_by else None
 
 
-def evaluate(run, split='test', *, log=None):
-    """Evaluate a :class:`Run` on a split, write ``evaluation*.json`` and ``predictions*.csv``, return the summary."""
-    predictions, image_set, result = _evaluate(run, split, log)
+def evaluate(run, split='test', *, crop=True, focus=None, log=None):
+    """Evaluate a :class:`Run` on a split, write ``evaluation*.json`` and ``predictions*.csv``, return the summary.
+
+    :param crop: False shows the network whole images instead of their centres, in batches of one size. A classifier
+        on the averaged map is then averaged over the whole image.
+    :param focus: also measure :func:`_focus`; None does so if ``run.focus`` says so.
+    :raises ConfigError: if the images must be cropped or cannot be, or have no boxes for ``focus``.
+    """
+    focus = run.cfg.run.focus if focus is None else focus
+    predictions, image_set, result = _evaluate(run, split, crop, focus, log)
     write_evaluation(run.folder, predictions, image_set, run.classes, result)
     say = log.line if log else tqdm.write
     say(headline(result))
@@ -182,27 +195,93 @@ def evaluate_altered(run, split, overrides):
     return _evaluate(replace(run, cfg=load_config(run.folder / 'config.yaml', overrides)), split)[2]
 
 
-def _evaluate(run, split, log=None):
+def _evaluate(run, split, crop=True, focus=False, log=None):
     """Return the predictions, the image set and the summary of one split."""
-    image_set = _split(run, split)
-    loader = loader_of(run.cfg, image_set)
+    image_set, transform = _split(run, split), data.TestTransform(_test_view(run, crop))
+    if focus:
+        _check_boxes(image_set)
+    loader = loader_of(run.cfg, image_set, transform=transform, kinds=None if crop else _sizes(image_set, [transform]))
     try:
         with progress(len(image_set), split) as bar:
             predictions = predict(run.method.net, run.normalize, loader, image_set, run.contexts, bar)
         result = evaluation(predictions, image_set, run.classes, len(loader.bad), run.chosen_by, run.which,
                             run.source.groups)
+        if not crop:
+            result['views'] = _views_name(None, crop)
+        if focus:
+            result['focus'] = _focus(run, image_set, loader)
         _report_bad(loader, log)
     finally:
         loader.close()
     return predictions, image_set, result
 
 
-def evaluate_together(runs, split='test', views=None, folder=None):
+def _focus(run, image_set, loader):
+    """Return how much of the activation of the true class lies in the boxes of a split, as a dict.
+
+    ``share`` is the mean over images, ``area`` what the boxes cover of the images, which indifferent activation has as
+    its share, ``images`` how many have an activation and ``without`` how many have none.
+    """
+    shares, areas, transform = [], [], loader.transform
+    with progress(len(image_set), 'focus') as bar:
+        for batch in loader.epoch(0):
+            images = run.normalize(batch.images.as_in_context(run.ctx))
+            maps = activation_on_images(run.method, images, batch.labels.as_in_context(run.ctx))
+            for index, values in zip(batch.indices, maps):
+                box = transform.box(image_set.boxes[index], image_set.open(index).shape)
+                shares.append(share_inside(values, box))
+                areas.append(coverage(box, values.shape).mean())
+            bar.update(len(batch.indices))
+    shares = np.array(shares)
+    found = np.isfinite(shares)
+    return {'share': float(shares[found].mean()) if found.any() else None, 'area': float(np.mean(areas)),
+            'images': int(found.sum()), 'without': int((~found).sum())}
+
+
+def _check_boxes(image_set):
+    if image_set.boxes is None:
+        raise ConfigError(f"the data set has no boxes for split '{image_set.name}', in which activation could be "
+                          'measured; set run.focus to false or leave out --focus')
+
+
+def _test_view(run, crop):
+    """Return ``data.test``, without its crop unless ``crop``."""
+    view = run.cfg.data.test
+    if crop:
+        return view
+    if run.method.square_images:
+        raise ConfigError(f"method '{run.cfg.method.name}' takes square images of one size: they must be cropped")
+    if not view.crop:
+        raise ConfigError('data.test.crop is not set: images are seen whole already')
+    return replace(view, crop=None)
+
+
+def _sizes(image_set, transforms):
+    """Return for each image the sizes that ``transforms`` give it, None where it cannot be read."""
+    sizes = []
+    with progress(len(image_set), 'sizes') as bar:
+        for index in range(len(image_set)):
+            try:
+                shape = image_set.open(index).shape
+                sizes.append(tuple(transform.size_of(shape) for transform in transforms))
+            except data.BrokenImage:
+                sizes.append(None)  # for the loader to tell
+            bar.update()
+    return sizes
+
+
+def _views_name(views, crop):
+    """Return what files and figures are marked with: None for the single view of the centre."""
+    return '_'.join(([] if crop else ['no_crop']) + ([views] if views else [])) or None
+
+
+def evaluate_together(runs, split='test', views=None, folder=None, *, crop=True):
     """Evaluate the mean probability of several runs, or of several views of each image, beside the single views.
 
     :param runs: list of :class:`Run` on the same classes and images; their preparation of images may differ.
     :param views: None, or test-time augmentation, one of ``data.VIEWS``.
     :param folder: receives ``evaluation*.json`` and ``predictions*.csv``; None is the folder of the only run.
+    :param crop: as of :func:`evaluate`.
     :returns: the summary; its ``members`` hold each run's single view, which :func:`headline` shows as well.
     :raises ConfigError: if the runs differ in classes or images, if several have no ``folder``, or if that holds
         such an evaluation already.
@@ -215,18 +294,20 @@ def evaluate_together(runs, split='test', views=None, folder=None):
         if run.classes != first.classes or not np.array_equal(other.labels, image_set.labels):
             raise ConfigError(f"'{run.folder}' and '{first.folder}' have other classes or {split} images; an ensemble "
                               'needs the same')
-    suffix = suffix_of(split, first.which, views)
+    name = _views_name(views, crop)
+    suffix = suffix_of(split, first.which, name)
     if folder is not None and (Path(folder) / f'evaluation{suffix}.json').exists():
         raise ConfigError(f"'{Path(folder) / f'evaluation{suffix}.json'}' exists already; name another folder")
 
-    transforms = [data.test_views(run.cfg.data.test, views) for run in runs]
+    transforms = [data.test_views(_test_view(run, crop), views) for run in runs]
+    kinds = None if crop else _sizes(image_set, [transform for own in transforms for transform in own])
     count, loaders, members = sum(map(len, transforms)), [], []
     try:
         for run, own in zip(runs, transforms):
             cfg = replace(run.cfg, data=replace(run.cfg.data, batch_size=first.cfg.data.batch_size,
                                                 bad_image=first.cfg.data.bad_image, cache=0))
             views_of_run = [loader_of(cfg, _split(run, split), transform=transform,
-                                      workers=first.cfg.data.workers // count) for transform in own]
+                                      workers=first.cfg.data.workers // count, kinds=kinds) for transform in own]
             loaders += views_of_run
             members.append([(run.method.net, run.normalize, loader) for loader in views_of_run])
         with progress(len(image_set), split) as bar:
@@ -239,7 +320,7 @@ def evaluate_together(runs, split='test', views=None, folder=None):
     singles = [evaluation(predictions, image_set, first.classes, skipped, run.chosen_by, run.which, first.source.groups)
                for predictions, run in zip(alone, runs)]
     result = evaluation(together, image_set, first.classes, skipped, first.chosen_by, first.which, first.source.groups)
-    result['views'] = views
+    result['views'] = name
     result['members'] = [{'run': str(run.folder), 'views': len(own), 'chosen_by': run.chosen_by,
                           **metrics.summary(predictions, len(first.classes))}
                          for run, own, predictions in zip(runs, transforms, alone)]
@@ -273,18 +354,27 @@ def _test_evaluations(folder):
 def headline(result):
     """Return one line that sums an evaluation up and says which split chose the epoch."""
     tops = ' '.join(f'top-{k} {result[f"top{k}"]:.4f}' for k in (1, 3, 5) if f'top{k}' in result)
+    focus = result.get('focus')
     return (f"{result['split']}: {tops} mean class {result['mean_class_accuracy']:.4f} loss {result['loss']:.4f} on "
-            f"{result['images']} images ({_origin(result)})")
+            f"{result['images']} images ({_origin(result)})"
+            + (f"; {_in_words(focus)}" if focus else ''))
+
+
+def _in_words(focus):
+    without = f", {focus['without']} images without activation" if focus['without'] else ''
+    share = 'none' if focus['share'] is None else f"{focus['share']:.4f}"
+    return f"activation in the boxes {share}, which cover {focus['area']:.4f}{without}"
 
 
 def _origin(result):
     members, chosen = result.get('members', ()), result['chosen_by']
+    whole = 'whole images, ' if (result.get('views') or '').startswith('no_crop') else ''
     if members:
-        return (f"mean of {len(members)} network{'s' * (len(members) > 1)}, {members[0]['views']} "
+        return (f"{whole}mean of {len(members)} network{'s' * (len(members) > 1)}, {members[0]['views']} "
                 f"view{'s' * (members[0]['views'] > 1)} each")
     if chosen['split']:
-        return f"epoch {chosen['epoch'] + 1}, chosen by {chosen['split']} {chosen['metric']}"
-    return f"epoch {chosen['epoch'] + 1}, the last (no validation split)"
+        return f"{whole}epoch {chosen['epoch'] + 1}, chosen by {chosen['split']} {chosen['metric']}"
+    return f"{whole}epoch {chosen['epoch'] + 1}, the last (no validation split)"
 
 
 def _report_bad(loader, log):
@@ -425,8 +515,8 @@ def _read_classes(folder):
 
 
 # Keys that change where and how a run executes but not what it learns.
-_FREE = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.work_dir', 'data.workers',
-         'data.worker_type')
+_FREE = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.work_dir', 'run.focus',
+         'data.workers', 'data.worker_type')
 
 
 def _check_same(path, cfg):

@@ -10,15 +10,17 @@ from typing import Optional
 
 import mxnet as mx
 import numpy as np
+from mxnet import nd
 
 from gluon_fgvc.config import option
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.methods.base import Method as Base
-from gluon_fgvc.methods.base import Phase, class_activation, cross_entropy
+from gluon_fgvc.methods.base import Phase, cross_entropy
 from gluon_fgvc.nn import (
     Classifier,
     attention_convolutions,
     attention_in_batch_norm,
+    class_activation,
     replace_convolutions,
 )
 from gluon_fgvc.nn.attention_conv import FORMS
@@ -166,5 +168,6 @@ class Method(Base):
         return {'attention_range': [HISTOGRAM[0], HISTOGRAM[-1]], 'attention': layers}
 
     def maps(self, images):
-        return {'class activation': class_activation(self.net, images)}
+        """Return the class activation map of the predicted class, where it speaks for the class."""
+        return {'class activation': nd.relu(class_activation(self.net, images))}
 

@@ -7,7 +7,7 @@ fast, in which BatchNorm mode, and which loss terms count. The training loop kno
 from dataclasses import dataclass, field
 from typing import Mapping
 
-from mxnet import autograd, nd
+from mxnet import nd
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,17 @@ class Method:
         """
         return {}
 
+    def seen(self, images):
+        """Return where the backbone of ``net`` samples images, (N,2,O,O) as in :meth:`grids`; None if it does not."""
+        return None
+
+    def regions(self, images):
+        """Return parts into which the network divides images: dict of name → NDArray (N,H,W), 1 within and 0 without.
+
+        A method need not have any.
+        """
+        return {}
+
     def split(self):
         """Return ``(trunk, top)`` with ``top(trunk(x)) = train_net(x)`` where features can be reused, else None."""
         return None
@@ -87,21 +98,6 @@ class Method:
     def facts(self):
         """Return what is worth keeping of the state after an epoch, JSON-able, for metrics.jsonl, or None."""
         return None
-
-
-def class_activation(net, images):
-    """Return the class activation map of the predicted class, relu(Σ_c g_c F_c) (N,h,w), of a ``nn.Classifier``.
-
-    g_c is the gradient of the class score with respect to channel c, summed over space (Grad-CAM, but for the
-    constant factor hw); where the map is averaged, it is the classifier's weight w_kc.
-    """
-    features = net.body(images)                                                       # (N,C,h,w)
-    features.attach_grad()
-    with autograd.record(train_mode=False):
-        score = net.classifier(net.body.pool(features)).max(axis=1)                   # (N,)
-    score.backward(train_mode=False)
-    weights = features.grad.sum(axis=(2, 3), keepdims=True)                           # (N,C,1,1)
-    return nd.relu((features * weights).sum(axis=1))                                  # (N,h,w)
 
 
 def cross_entropy(scores, labels):

@@ -8,8 +8,8 @@ from mxnet import nd
 from gluon_fgvc.config import option
 from gluon_fgvc.errors import ConfigError, did_you_mean
 from gluon_fgvc.methods.base import Method as Base
-from gluon_fgvc.methods.base import Phase, class_activation, cross_entropy
-from gluon_fgvc.nn import Classifier
+from gluon_fgvc.methods.base import Phase, cross_entropy
+from gluon_fgvc.nn import Classifier, class_activation
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class Method(Base):
         return self.net.split()
 
     def maps(self, images):
-        return {'class activation': class_activation(self.net, images)}
+        """Return the class activation map of the predicted class, where it speaks for the class."""
+        return {'class activation': nd.relu(class_activation(self.net, images))}
 
 
 def _context(block):

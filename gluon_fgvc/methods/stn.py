@@ -58,11 +58,14 @@ class Method(Base):
         window.backward(nd.ones_like(window), train_mode=False)
         return {'window': images.grad.mean(axis=1)}
 
-    def grids(self, images):
-        """Return the pixels of the window, as places of the image."""
+    def seen(self, images):
         with autograd.predict_mode():
             _, theta = self.train_net(images)
-        return {'window': affine_grid(nd, images, theta, self.train_net.transformer.size)}
+        return affine_grid(nd, images, theta, self.train_net.transformer.size)
+
+    def grids(self, images):
+        """Return the pixels of the window, as places of the image."""
+        return {'window': self.seen(images)}
 
 
 class Transformed(HybridBlock):

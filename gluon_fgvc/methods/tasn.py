@@ -131,12 +131,16 @@ class Method(Base):
                 maps[f'attention, channel {channel}'] = attention[:, channel]
         return maps
 
+    def seen(self, images):
+        attention = self.net.attention(self.net.localisation(images))                 # (N,C,h,w)
+        return self.net.sampler.grid(images, self.net.structure(attention))
+
     def grids(self, images):
         """Return where the master-net samples, and where a part-net might: at the map of the strongest channel."""
         attention = self.net.attention(self.net.localisation(images))                 # (N,C,h,w)
         strongest = nd.topk(attention.mean(axis=(2, 3)), axis=1, k=1, ret_typ='mask')  # (N,C)
         detail = (attention * strongest.expand_dims(2).expand_dims(3)).sum(axis=1, keepdims=True)
-        return {'structure-preserved': self.net.sampler.grid(images, self.net.structure(attention)),
+        return {'structure-preserved': self.seen(images),
                 'detail-preserved': self.detail_sampler.grid(images, detail)}
 
 

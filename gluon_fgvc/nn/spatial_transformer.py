@@ -27,11 +27,7 @@ def affine_grid(F, images, theta, size=None):
     :param size: (height, width) of the output in pixels; None keeps that of ``images``, whatever it is.
     :returns: (N,2,height,width), x before y. Gradient flows to theta.
     """
-    if size is None:
-        y, x = (_coordinates(F, F.contrib.arange_like(images, axis=axis)) for axis in (2, 3))
-    else:
-        like = {} if F is mx.sym else {'ctx': images.context, 'dtype': images.dtype}
-        y, x = (_coordinates(F, F.arange(pixels, **like)) for pixels in size)
+    y, x = pixel_centres(F, images, size)
     x, y = F.reshape(x, (1, 1, -1)), F.reshape(y, (1, -1, 1))
     rows = []
     for row in (0, 1):
@@ -40,6 +36,14 @@ def affine_grid(F, images, theta, size=None):
         moved = F.broadcast_add(F.broadcast_mul(along_y, y), shift)                       # (N,h,1)
         rows.append(F.broadcast_add(F.broadcast_mul(along_x, x), moved))                  # (N,h,w)
     return F.stack(*rows, axis=1)
+
+
+def pixel_centres(F, images, size=None):
+    """Return y (height,) and x (width,), from -1 to 1, of an output of ``size``, by default that of ``images``."""
+    if size is None:
+        return tuple(_coordinates(F, F.contrib.arange_like(images, axis=axis)) for axis in (2, 3))
+    like = {} if F is mx.sym else {'ctx': images.context, 'dtype': images.dtype}
+    return tuple(_coordinates(F, F.arange(pixels, **like)) for pixels in size)
 
 
 def _coordinates(F, numbers):

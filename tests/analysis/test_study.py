@@ -195,6 +195,17 @@ def test_render_is_made_of_the_results_alone(run_tool, tmp_path):
     assert str(tmp_path) not in page
 
 
+def test_focus_is_a_column_where_it_was_measured(run_tool):
+    assert run_tool('--cfg', 'a.yaml', '--seeds', 0, 1, '--evaluate') == 0
+    assert 'In boxes' not in Path('docs/results.md').read_text()
+    behave(s2='focus', s3='focus')
+    assert run_tool('--cfg', 'b.yaml', '--seeds', 2, 3, '--evaluate') == 0
+    page = Path('docs/results.md').read_text()
+    a, b = (next(line for line in page.split('\n') if line.startswith(f'| {name}.yaml | test')) for name in 'ab')
+    assert '| Mean class | In boxes | Minutes a run |' in page and 'which cover 49.0 % of the images' in page
+    assert b.split(' | ')[-2] == '85.00 ± 7.07' and a.split(' | ')[-2] == '–'
+
+
 def test_render_refuses_other_files(tmp_path):
     (tmp_path / 'x.json').write_text('[]')
     with pytest.raises(CheckpointError, match='is not a results file'):

@@ -53,6 +53,21 @@ def test_positions_cover_what_lies_inside_and_no_more():
         assert np.abs(share * (room + 1) - 1).max() < 0.35
 
 
+def test_boxes_are_the_windows_of_the_digits():
+    """Without distractors all that is bright lies within the box, and reaches its first and last row and column."""
+    digits = np.full((1, DIGIT, DIGIT), 9, 'uint8')
+    composer = Composer(digits, np.zeros(30, int), 0, (0, 0))
+    windows = cluttered_mnist.Windows(composer)
+    assert len(windows) == 30 and windows[:].shape == (30, 4) and windows[np.array([], int)].shape == (0, 4)
+    for index in range(30):
+        rows, columns = np.nonzero(composer(index)[..., 0])
+        x, y, width, height = windows[index]
+        assert (x, y, x + width - 1, y + height - 1) == (columns.min(), rows.min(), columns.max(), rows.max())
+    np.testing.assert_array_equal(windows[[4, 2]], [windows[4], windows[2]])
+    clutter = Composer(digits, np.zeros(30, int), 8, (0, 0))
+    np.testing.assert_array_equal(cluttered_mnist.Windows(clutter)[:], windows[:])
+
+
 @pytest.fixture
 def idx_folder(tmp_path):
     """MNIST's four files, small: digits that are all of one gray value, which tells them apart."""

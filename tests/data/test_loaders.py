@@ -203,6 +203,20 @@ def test_different_sizes_in_a_batch(image_set, loader, write_image, tmp_path, wo
     assert len(list(loader(images, TestTransform(TestView(crop=12)), 2, workers=workers).epoch(0))) == 2
 
 
+@pytest.mark.parametrize('workers', [0, 2])
+def test_images_of_one_kind_share_a_batch(image_set, loader, workers):
+    images = image_set(8)
+    kinds = [('wide', 'high')[index % 3 == 1] for index in range(8)]
+    own = loader(images, TestTransform(TestView(resize=8, crop=8)), 2, workers=workers, kinds=kinds)
+    order = own.order(0)
+    batches = list(own.epoch(0))
+    assert len(batches) == len(own) == len(order)
+    for batch, indices in zip(batches, order):
+        np.testing.assert_array_equal(batch.indices, indices)
+        assert len({kinds[index] for index in indices}) == 1
+    assert [indices.tolist() for indices in order] == [[0, 2], [3, 5], [6], [1, 4], [7]]
+
+
 @pytest.mark.parametrize('workers', [0, 1])
 def test_an_image_smaller_than_the_crop_ends_the_run_even_when_skipping(image_set, loader, workers):
     made = loader(image_set(2), TestTransform(TestView(crop=13)), 2, workers=workers, bad_image='skip')

@@ -209,6 +209,29 @@ def test_contradictions(view, message):
         (TestTransform if isinstance(view, TestView) else TrainTransform)(view)
 
 
+@pytest.mark.parametrize('view, place, mirror', [
+    (TestView(), (0.5, 0.5), False), (TestView(resize=24), (0.5, 0.5), False),
+    (TestView(resize=(24, 60)), (0, 0), True), (TestView(resize=24, crop=16), (0.5, 0.5), False),
+    (TestView(resize=24, crop=16), (1, 0), True), (TestView(crop=30), (0, 1), False)])
+def test_a_box_moves_with_what_it_frames(view, place, mirror):
+    """A white rectangle, prepared, is bright where its box has gone, to half a pixel; sizes are foretold."""
+    image, (x, y, width, height) = np.zeros((40, 60, 3), np.uint8), (20, 10, 15, 20)
+    image[y:y + height, x:x + width] = 255
+    transform = TestTransform(view, place, mirror)
+    prepared = transform(image)
+    assert transform.size_of(image.shape) == prepared.shape[:2]
+    x, y, width, height = transform.box((x, y, width, height), image.shape)
+    rows, columns = np.nonzero(prepared[:, :, 0] > 127)
+    for bright, start, length, side in ((columns, x, width, prepared.shape[1]), (rows, y, height, prepared.shape[0])):
+        assert bright.min() == pytest.approx(max(start, 0), abs=0.51)
+        assert bright.max() + 1 == pytest.approx(min(start + length, side), abs=0.51)
+
+
+def test_a_box_of_an_image_smaller_than_the_crop():
+    with pytest.raises(DataError, match='the image is 5 x 9 .*, smaller than data.test.crop 8'):
+        TestTransform(TestView(crop=8)).box((0, 0, 1, 1), (5, 9, 3))
+
+
 # --- several views of one image --------------------------------------------------------------
 
 def test_flip_adds_the_mirror_image():

@@ -2,10 +2,14 @@
 import csv
 import json
 
+import cv2
+import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_fgvc import cli
+from gluon_fgvc import cli, data
+from gluon_fgvc.config import TestView
+from gluon_fgvc.engine import run as engine
 from tests import small_run
 from tools import evaluate, train
 
@@ -74,6 +78,70 @@ def test_an_ensemble_is_the_mean_of_its_members(here, capfd):
     assert listed(here / 'run1')[-1]['ensemble'] == 'both'
     assert run('--ensemble', 'run0', 'run1', '--out', 'both') == 2  # never overwritten
     assert "'both/evaluation.json' exists already" in capfd.readouterr().err
+
+
+@pytest.fixture(scope='module')
+def cropped(trained):
+    """A run whose test images have several sizes and of which only the centre is seen."""
+    text = (trained / 'cfg.yaml').read_text().replace('test: {resize: [32, 32]}', 'test: {resize: 40, crop: 32}')
+    folder = small_run.write(trained / 'sizes')
+    for number, size in enumerate([(60, 40), (80, 53), (40, 90)]):
+        image = np.random.RandomState(number).randint(0, 256, (*size, 3)).astype('uint8')
+        assert cv2.imwrite(str(folder / f'images/test/circle/size{number}.png'), image)
+    (folder / 'cfg.yaml').write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert cli.run(train.main, ['--cfg', 'cfg.yaml', '--work-dir', 'cropped']) == 0
+    return folder
+
+
+def test_whole_images_are_seen_one_size_at_a_time(cropped, monkeypatch, capfd):
+    """As each image gives by itself."""
+    monkeypatch.chdir(cropped)
+    assert run('cropped', '--no-crop') == 0
+    assert '7 images (whole images, epoch 1' in ''.join(capfd.readouterr())
+    found = label_probabilities(cropped / 'cropped/predictions_no_crop.csv')
+    opened = engine.open_run('cropped')
+    transform, sizes = data.TestTransform(TestView(resize=40)), set()
+    test = opened.source.test
+    for index, path in enumerate(test.paths):
+        image = transform(test.read(index))
+        sizes.add(image.shape[:2])
+        scores = opened.method.net(opened.normalize(mx.nd.array(image[None], dtype='uint8')))
+        expected = mx.nd.softmax(scores)[0, int(test.labels[index])].asscalar()
+        assert found[path] == pytest.approx(expected, abs=1e-5)
+    assert sizes == {(40, 48), (60, 40), (40, 90)} and len(found) == 7  # 60 x 40 twice
+    assert result(cropped / 'cropped/evaluation_no_crop.json')['views'] == 'no_crop'
+    assert listed(cropped / 'cropped')[-1]['views'] == 'no_crop'
+    assert found != label_probabilities(cropped / 'cropped/predictions.csv')
+
+
+def test_whole_images_and_their_mirror_images(cropped, monkeypatch, capfd):
+    monkeypatch.chdir(cropped)
+    assert run('cropped', '--no-crop', '--tta', 'multi_scale') == 0
+    assert 'whole images, mean of 1 network, 3 views each' in ''.join(capfd.readouterr())
+    summary = result(cropped / 'cropped/evaluation_no_crop_multi_scale.json')
+    assert summary['images'] == 7 and summary['views'] == 'no_crop_multi_scale'
+
+
+def test_what_cannot_be_seen_whole_or_measured(cropped, monkeypatch, capfd):
+    monkeypatch.chdir(cropped)
+    words = ['--cfg', 'tasn.yaml', '--work-dir', 'tasn', '--no-test',
+             'method.attention_backbone=mobilenetv2_0.25', 'method.attention_size=32', 'method.sampled_size=32',
+             'method.attention_channels=8', 'data.train.random_resized_crop=64', 'data.test.crop=40']
+    text = (cropped / 'cfg.yaml').read_text().replace('{name: finetune, lr_mult: 1, dropout: 0.3}', '{name: tasn}')
+    (cropped / 'tasn.yaml').write_text(text)
+    assert cli.run(train.main, words) == 0
+    capfd.readouterr()
+    for says, given in (
+            ("method 'tasn' takes square images of one size: they must be cropped", ['tasn', '--no-crop']),
+            ('data.test.crop is not set: images are seen whole already', ['../run0', '--no-crop']),
+            ("the data set has no boxes for split 'test'", ['cropped', '--focus']),
+            ('--focus is of one view of one RUN', ['cropped', '--focus', '--tta', 'flip']),
+            ('ten_crop needs data.test.crop', ['cropped', '--no-crop', '--tta', 'ten_crop'])):
+        assert run(*given) == 2
+        error = capfd.readouterr().err
+        assert says in error and error.count('\n') == 1
 
 
 @pytest.mark.parametrize('code, says, words', [

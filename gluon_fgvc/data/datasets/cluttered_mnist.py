@@ -51,7 +51,8 @@ def read(options):
         # Which digit an image shows is drawn here, since its label is needed before the image is.
         shown = np.random.default_rng((options.seed, number)).integers(len(labels), size=count)
         reader = Composer(images, shown, options.distractors, (options.seed, number))
-        sets[split] = ImageSet(split, numbered(f'cluttered_mnist/{split}', count), labels[shown], reader=reader)
+        sets[split] = ImageSet(split, numbered(f'cluttered_mnist/{split}', count), labels[shown], boxes=Windows(reader),
+                               reader=reader)
     return Source(CLASSES, **sets)
 
 
@@ -97,13 +98,19 @@ class Composer:
     def __init__(self, digits, shown, distractors, seed):
         self.digits, self.shown, self.distractors, self.seed = digits, shown, distractors, seed
 
+    def _generator(self, index):
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence((*self.seed, index))))
+
+    def corner(self, index):
+        """Return (2,) where the digit of image ``index`` lies, as :meth:`place` does."""
+        return (self._generator(index).random(2) * (CANVAS - DIGIT + 1)).astype(int)
+
     def place(self, index):
         """Draw the :class:`Placement` of image ``index``: all positions that lie inside are equally likely.
 
         With a larger D, the first distractors and the digit stay where they were.
         """
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*self.seed, index))))
-        drawn = rng.random(2 + 5 * self.distractors)
+        drawn = self._generator(index).random(2 + 5 * self.distractors)
         room = CANVAS - DIGIT + 1, DIGIT - PATCH + 1, CANVAS - PATCH + 1
         pieces = drawn[2:].reshape(self.distractors, 5)
         return Placement(int(self.shown[index]), (drawn[:2] * room[0]).astype(int),
@@ -113,6 +120,23 @@ class Composer:
     def __call__(self, row):
         image = compose(self.digits, self.place(row))
         return np.repeat(image[:, :, None], 3, axis=2)
+
+
+class Windows:
+    """The digits' windows as ``ImageSet.boxes``, (N,4) x, y, width, height; each is drawn when it is asked for."""
+
+    def __init__(self, composer):
+        self._composer = composer
+
+    def __len__(self):
+        return len(self._composer.shown)
+
+    def __getitem__(self, index):
+        rows = np.arange(len(self))[index]
+        boxes = np.full((rows.size, 4), DIGIT, float)
+        for box, row in zip(boxes, rows.ravel()):
+            box[1::-1] = self._composer.corner(row)
+        return boxes.reshape(*rows.shape, 4)
 
 
 # --- digits ----------------------------------------------------------------------------------
