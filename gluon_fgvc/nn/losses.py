@@ -28,7 +28,8 @@ def attention_penalty(attentions, kind='diverge', ceiling=None):
 
     a_j is the attention vector of filter j, of all layers; ℓ in the paper's Eq. 1 to 4:
 
-    ============  ====================================  ===================================    ``l1``        Σ_j ‖a_j‖₁                             Eq. 1
+    ============  ====================================  ==========================================
+    ``l1``        Σ_j ‖a_j‖₁                             Eq. 1
     ``l1_mean``   the same by the number of weights      what the released scripts compute
     ``l2``        Σ_j ‖a_j‖₂                             Eq. 2; no gradient to a filter that is 0
     ``diverge``   −Σ_layers mean((a − 1)²)               what the released scripts compute for Eq. 3
