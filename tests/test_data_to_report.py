@@ -26,5 +26,7 @@ def test_super_categories_and_thumbnails_reach_the_report(tmp_path):
     assert right == sum(row['correct'] for row in result['per_class'])
     page = (tmp_path / 'run' / 'report.html').read_text()
     assert 'Super-categories' in page and 'image cannot be read' not in page
-    assert len(re.findall('<img ', page)) == 3 - right
+    sections = dict(re.findall('<h2>(.*?)</h2>(.*?)</section>', page, re.DOTALL))
+    assert len(re.findall('<img ', sections['Surest errors'])) == 3 - right
+    assert len(re.findall('heat map of class activation', sections['Where it looks'])) == 3
     assert f'{tmp_path}/cifar-100-python/test#2' in (tmp_path / 'run' / 'predictions.csv').read_text()

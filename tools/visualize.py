@@ -13,8 +13,9 @@ import numpy as np
 
 from gluon_fgvc import cli, data
 from gluon_fgvc.analysis import activation_maximization, channels
-from gluon_fgvc.analysis.attention_maps import Row, write_page
+from gluon_fgvc.analysis.attention_maps import write_page
 from gluon_fgvc.analysis.cam import activation_on_images, share_inside
+from gluon_fgvc.analysis.look import look, seen
 from gluon_fgvc.analysis.plots import percent
 from gluon_fgvc.data.search import find_images
 from gluon_fgvc.engine import run
@@ -55,7 +56,7 @@ def main(argv=None):
         photographs = ((Path(path).name, data.read_image(path), None, None) for path in paths[:args.limit])
     else:
         photographs = examples(opened, args.split, args.limit, transform)
-    rows = [look(opened, name, transform(image), label, box, baseline) for name, image, label, box in photographs]
+    rows = [compared(opened, name, transform(image), label, box, baseline) for name, image, label, box in photographs]
     out = args.out or opened.folder / 'maps.html'
     sections = look_at_channels(opened, rows, args.channels, args.layer) if args.channels else ()
     write_page(rows, out, f'Where {opened.cfg.method.name} on {opened.cfg.backbone.name} looks', sections)
@@ -73,35 +74,24 @@ def examples(opened, split, limit, transform):
         yield images.paths[index], image, opened.classes[images.labels[index]], box
 
 
-def look(opened, name, image, label=None, box=None, baseline=None):
-    """Return the :class:`Row` of ``image``, prepared, as the network of the run ``opened`` sees it."""
-    method = opened.method
-    batch, probabilities = seen(opened, image)
-    best = int(probabilities.argmax())
-    maps = {key: values[0].asnumpy() for key, values in method.maps(batch).items()}
-    if baseline:
-        other, others = seen(baseline, image)
-        choice = int(others.argmax())
-        maps.pop('class activation', None)  # the same map, coarser
-        title = f"{baseline.cfg.method.name} ({baseline.classes[choice]}, {percent(float(others[choice]))})"
-        pair = {f'baseline {title}': activation_of(baseline, other, best),
-                opened.cfg.method.name: activation_of(opened, batch, best)}
-        maps = {**{f'class activation, {key}{inside(values, box)}': values for key, values in pair.items()}, **maps}
-    return Row(name, image, maps, opened.classes[best], float(probabilities[best]), label,
-               shares={title: {key: values[0].asscalar() for key, values in group.items()}
-                       for title, group in method.values(batch).items()},
-               grids={key: values[0].asnumpy() for key, values in method.grids(batch).items()},
-               regions={key: values[0].asnumpy() for key, values in method.regions(batch).items()})
+def compared(opened, name, image, label, box, baseline):
+    """Return the row of ``image``, prepared, seen by the run ``opened`` and, where there is one, by ``baseline``."""
+    row = look(opened, name, image, label)
+    if not baseline:
+        return row
+    _, others = seen(baseline, image)
+    choice, best = int(others.argmax()), opened.classes.index(row.predicted)
+    title = f"{baseline.cfg.method.name} ({baseline.classes[choice]}, {percent(float(others[choice]))})"
+    pair = {f'baseline {title}': activation_of(baseline, image, best),
+            opened.cfg.method.name: activation_of(opened, image, best)}
+    maps = {f'class activation, {key}{inside(values, box)}': values for key, values in pair.items()}
+    # The method's own class activation is the same map, coarser.
+    return row._replace(maps={**maps, **{key: row.maps[key] for key in row.maps if key != 'class activation'}})
 
 
-def seen(opened, image):
-    """Return ``image`` as the run's network takes it, (1,3,H,W), and the class probabilities (K,)."""
-    batch = opened.normalize(mx.nd.array(image[None], ctx=opened.ctx, dtype='uint8'))
-    return batch, mx.nd.softmax(opened.method.net(batch), axis=-1)[0].asnumpy()
-
-
-def activation_of(opened, batch, index):
-    return activation_on_images(opened.method, batch, mx.nd.array([index], ctx=opened.ctx))[0]
+def activation_of(opened, image, index):
+    """Return what speaks for class ``index`` in ``image``, where it lies: (H,W)."""
+    return activation_on_images(opened.method, seen(opened, image)[0], mx.nd.array([index], ctx=opened.ctx))[0]
 
 
 def inside(values, box):

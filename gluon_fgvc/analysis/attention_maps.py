@@ -78,19 +78,28 @@ def write_page(rows, path, title='Attention maps', sections=()):
     lines = [tag('section', tag('h2', tag('span', row.name, class_='name')), tag(
         'p', tag('strong', row.predicted, class_='name'), f' {percent(row.probability)}',
         None if row.label is None else [', label ', tag('span', row.label, class_='name')], class_='soft'),
-        tag('div', _picture(row.image, 'photograph', f'{row.name}: photograph'),
-            [_picture(overlay(row.image, values), _caption(name, values), f'{row.name}: heat map of {name}')
-             for name, values in row.maps.items()],
-            [_sampled(row, name, grid) for name, grid in row.grids.items()],
-            [_picture(np.round(row.image * values[..., None]).astype('uint8'), tag('strong', name),
-                      f'{row.name}: {name}') for name, values in row.regions.items()], class_='maps'),
-        tag('div', [_bars(row, title, shares) for title, shares in row.shares.items()], class_='maps')
-        if row.shares else None) for row in rows]
+        drawn(row)) for row in rows]
+    text = page(title, tag('h1', title), reading_aid(), tag('main', lines, *sections),
+                style=STYLE + MAPS_STYLE + _STYLE)
+    return write_atomically(path, text)
+
+
+def drawn(row):
+    """Return the markup of the pictures and bars of a :class:`Row`; it takes ``MAPS_STYLE``."""
+    figures = tag('div', _picture(row.image, 'photograph', f'{row.name}: photograph'), [
+        _picture(overlay(row.image, values), _caption(name, values), f'{row.name}: heat map of {name}')
+        for name, values in row.maps.items()], [_sampled(row, name, grid) for name, grid in row.grids.items()], [
+        _picture(np.round(row.image * values[..., None]).astype('uint8'), tag('strong', name), f'{row.name}: {name}')
+        for name, values in row.regions.items()], class_='maps')
+    bars = tag('div', [_bars(row, title, shares) for title, shares in row.shares.items()], class_='maps')
+    return [figures, bars if row.shares else None]
+
+
+def reading_aid():
+    """Return markup that says what the colours of the maps mean."""
     note = ('Bright is high. Each map is scaled by itself, its smallest value to black and its largest to yellow, '
             'so colours compare places within one map only.')
-    text = page(title, tag('h1', title), tag('p', note, class_='soft'), _scale(), tag('main', lines, *sections),
-                style=STYLE + _STYLE)
-    return write_atomically(path, text)
+    return [tag('p', note, class_='soft'), _scale()]
 
 
 def _caption(name, values):
@@ -126,10 +135,12 @@ def _scale():
                                 height=10), ' high', class_='soft')
 
 
-_STYLE = """
+MAPS_STYLE = """
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(224px, 45%), 1fr)); gap: 1rem; }
 .maps + .maps { margin-top: 1rem; }
 .maps img { width: 100%; height: auto; border-radius: 4px; display: block; } .maps figcaption { margin-top: .3rem; }
+"""
+_STYLE = """
 .thumbnails { grid-template-columns: repeat(auto-fill, minmax(min(130px, 30%), 1fr)); }
 h2 { margin-top: 2.2rem; margin-bottom: 0; font-size: 1.05rem; } section p { margin-bottom: .6rem; }
 """

@@ -48,8 +48,8 @@ def responses(net, layer, batches):
     :param batches: iterable of images (N,3,H,W), normalised. ``net`` is left unhybridized.
     """
     norms, net_output = [], []
-    hook = block_of(net, layer).register_forward_hook(lambda block, inputs, output: net_output.append(output))
     net.hybridize(False)
+    hook = block_of(net, layer).register_forward_hook(lambda block, inputs, output: net_output.append(output))
     try:
         for images in batches:
             net(images)

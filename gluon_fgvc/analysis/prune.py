@@ -342,10 +342,10 @@ def recalibrate(net, batches):
         old = sums.get(name, (0, 0))
         sums[name] = old[0] + mean, old[1] + square
 
+    net.hybridize(False)
     hooks = [block.register_forward_pre_hook(lambda block, inputs, name=name: look(name, inputs[0]))
              for name, block in layers.items()]
     fixed = {name: block._kwargs['use_global_stats'] for name, block in layers.items()}
-    net.hybridize(False)
     try:
         for block in layers.values():
             block._kwargs['use_global_stats'] = False

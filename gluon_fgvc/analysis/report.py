@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 
 from gluon_fgvc.analysis import pictures, plots, run_files
+from gluon_fgvc.analysis.attention_maps import MAPS_STYLE, drawn, reading_aid
 from gluon_fgvc.analysis.markup import STYLE, page, tag
 from gluon_fgvc.analysis.plots import Band, Series, number, percent
 from gluon_fgvc.analysis.statistics import calibration, wilson
@@ -11,13 +12,14 @@ from gluon_fgvc.files import write_atomically
 
 WORST = 24             # thumbnails of the surest errors
 THUMBNAIL = 224        # their longer side in pixels, twice what is shown, for sharp screens
+LOOKS = 3              # surest errors, and surest right answers, whose maps are shown
 PAIRS = 15             # confused pairs in the table
 LABELLED_CLASSES = 30  # up to here the confusion matrix has names
 TABLE_CLASSES = 600    # more classes than this and only the worst are listed
 _PLAIN_DATA_KEYS = frozenset(('name', 'root', 'batch_size', 'workers', 'val_share', 'val_seed', 'bad_image'))
 
 
-def write_report(folder, out=None, *, read=pictures.read):
+def write_report(folder, out=None, *, read=pictures.read, look=None):
     """Write the report of the run folder ``folder`` to ``out`` (default: report.html in it).
 
     Reads config.yaml, env.json, classes.json, metrics.jsonl, predictions.csv, evaluation.json and, where it
@@ -26,6 +28,8 @@ def write_report(folder, out=None, *, read=pictures.read):
 
     :param read: path of predictions.csv → image, (H,W,3) uint8 RGB, or None if it cannot be had; not every
         data set keeps an image a file.
+    :param look: path and name of the label → :class:`~gluon_fgvc.analysis.attention_maps.Row`, or None; without it
+        the report has no section of where the network looks.
     :returns: the path written.
     :raises CheckpointError: if ``folder`` is not a run folder.
     """
@@ -34,8 +38,8 @@ def write_report(folder, out=None, *, read=pictures.read):
     title = f"{_get(run.config, 'method', 'name')} · {_get(run.config, 'backbone', 'name')}"
     text = page(f"{title} on {_get(run.config, 'data', 'name')}",
                 _head(run, title), tag('main', _curves(run), _confusion(run), _groups(run), _per_class(run),
-                                       _errors(run, read), _calibration(run), _details(run)),
-                style=STYLE + _STYLE, script=_SORT)
+                                       _errors(run, read), _looks(run, look), _calibration(run), _details(run)),
+                style=STYLE + MAPS_STYLE + _STYLE, script=_SORT)
     return write_atomically(out, text)
 
 
@@ -383,6 +387,33 @@ def _thumbnail(prediction, image):
     image = pictures.fit(image, min(THUMBNAIL, max(image.shape[:2])))
     return tag('img', src=pictures.jpeg_uri(image, 82), width=image.shape[1], height=image.shape[0], loading='lazy',
                alt=f'{Path(prediction.path).name}: {prediction.label_name}, taken for {prediction.predicted_name}')
+
+
+def _looks(run, look):
+    if look is None or not run.predictions:
+        return None
+    surest = sorted(run.predictions, key=lambda p: (-p.probability, p.path))
+    right, classes = [], set()
+    for prediction in (p for p in surest if p.correct and len(right) < LOOKS):
+        if prediction.label not in classes:
+            right.append(prediction)
+            classes.add(prediction.label)
+    chosen = [p for p in surest if not p.correct][:LOOKS] + right
+    examples = [_example(p, row) for p, row in ((p, look(p.path, p.label_name)) for p in chosen) if row is not None]
+    if not examples:
+        return None
+    note = ('The surest errors, then the surest right answers, one of a class each. tools/visualize.py shows other '
+            'images.')
+    return _section('Where it looks', tag('p', note, class_='soft'), reading_aid(), examples)
+
+
+def _example(prediction, row):
+    verdict = tag('strong', prediction.predicted_name, class_='name')
+    if not prediction.correct:
+        verdict = [tag('span', prediction.label_name, class_='name'), ' → ', verdict]
+    return [tag('h3', verdict, f' {percent(prediction.probability, 0)}'),
+            tag('p', tag('span', Path(prediction.path).name, class_='name', title=prediction.path), class_='soft'),
+            drawn(row)]
 
 
 # --- the rest --------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from gluon_fgvc import __version__, backbones, config, data, methods
 from gluon_fgvc.analysis.cam import activation_on_images, coverage, share_inside
+from gluon_fgvc.analysis.look import look
 from gluon_fgvc.analysis.report import write_report
 from gluon_fgvc.engine import checkpoint, metrics
 from gluon_fgvc.engine.evaluate import evaluation, list_test, predict, predict_together, suffix_of, write_evaluation
@@ -106,11 +107,11 @@ def train(cfg, folder, *, test=True):
         done = checkpoint.read(folder, 'last')
         log = Log(folder, completed=done['epoch'] if done else 0)
         _fit(cfg, folder, source, contexts, log)
-        result = None
+        run = result = None
         if test:
             run = Run.open(folder, contexts=contexts)
             result = _earlier_evaluation(run) or evaluate(run, 'test', log=log)
-        log.line(f'report: {report(folder, source)}')
+        log.line(f'report: {report(folder, source, run)}')
     return result
 
 
@@ -146,8 +147,11 @@ def _fit(cfg, folder, source, contexts, log):
             loader.close()
 
 
-def report(folder, source):
-    """Write the report of run folder ``folder``, its thumbnails read as the data set reads its images."""
+def report(folder, source, run=None):
+    """Write the report of run folder ``folder``, its thumbnails read as the data set reads its images.
+
+    :param run: the open :class:`Run`, whose network shows where it looks; None leaves that section out.
+    """
     indices = {}
 
     def read(path):
@@ -158,7 +162,11 @@ def report(folder, source):
         except (KeyError, DataError):
             return None
 
-    return write_report(folder, read=read)
+    def look_at(path, label):
+        image = read(path)
+        return None if image is None else look(run, path, data.TestTransform(run.cfg.data.test)(image), label)
+
+    return write_report(folder, read=read, look=run and look_at)
 
 
 def _earlier_evaluation(run):

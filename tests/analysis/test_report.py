@@ -1,4 +1,5 @@
 import base64
+import csv
 import hashlib
 import html.parser
 import json
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gluon_fgvc.analysis import markup, plots
+from gluon_fgvc.analysis.attention_maps import Row
 from gluon_fgvc.analysis.report import write_report
 from gluon_fgvc.errors import CheckpointError
 from tests.analysis.fake_run import write_run
@@ -242,6 +244,29 @@ def test_thumbnails_of_images_that_are_not_files(tmp_path):
     wrong = 20 - sum(c['correct'] for c in json.loads((folder / 'evaluation.json').read_text())['per_class'])
     page = Page(write_report(folder, read=lambda path: np.zeros((5, 7, 3), 'uint8')))
     assert page.count('img', width='7', height='5') == wrong > 0
+
+
+def test_where_the_network_looks(tmp_path):
+    folder, asked = write_run(tmp_path, classes=('a', EVIL), images=40, accuracy=0.6), []
+
+    def look(path, label):
+        asked.append((path, label))
+        return None if len(asked) == 2 else Row(path, np.zeros((8, 8, 3), 'uint8'), {'map': np.eye(2)}, 'a', 0.5, label,
+                                                shares={'gates': {'head 1': 0.25, 'head 2': 0.75}})
+
+    page = Page(write_report(folder, read=lambda path: None, look=look))
+    rows = list(csv.DictReader(open(folder / 'predictions.csv', encoding='utf-8')))
+    rows.sort(key=lambda row: -float(row['probability']))
+    wrong = [row for row in rows if row['correct'] == '0'][:3]
+    right = [next(row for row in rows if row['correct'] == '1' and row['label'] == label) for label in '01']
+    right.sort(key=lambda row: -float(row['probability']))
+    assert asked == [(row['path'], row['label_name']) for row in wrong + right]
+    shown = page.section('Where it looks')
+    assert page.count('svg', **{'role': 'img'}) and len(re.findall('photograph', shown)) == 4  # of one there is no image
+    assert f"{wrong[0]['label_name']} → {wrong[0]['predicted_name']}" in shown and EVIL not in page.source
+    assert 'gates' in shown and 'map 2×2, 0 to 1' in shown
+    assert 'Where it looks' not in Page(write_report(folder, look=lambda path, label: None)).text
+    assert 'Where it looks' not in report(folder).text
 
 
 def test_perfect_run(tmp_path):

@@ -1,0 +1,29 @@
+"""What a trained network makes of one image, ready to be drawn."""
+import mxnet as mx
+
+from gluon_fgvc.analysis.attention_maps import Row
+
+
+def look(run, name, image, label=None):
+    """Return the :class:`~gluon_fgvc.analysis.attention_maps.Row` of ``image`` by the method's maps, grids and so on.
+
+    :param run: an open :class:`~gluon_fgvc.engine.run.Run`.
+    :param image: (H,W,3) uint8 RGB, prepared as for testing.
+    :param label: the name of its class, where it is known.
+    """
+    method, (batch, probabilities) = run.method, seen(run, image)
+    best = int(probabilities.argmax())
+    return Row(name, image, _first(method.maps(batch)), run.classes[best], float(probabilities[best]), label,
+               shares={title: {key: values[0].asscalar() for key, values in group.items()}
+                       for title, group in method.values(batch).items()},
+               grids=_first(method.grids(batch)), regions=_first(method.regions(batch)))
+
+
+def seen(run, image):
+    """Return ``image`` as the run's network takes it, (1,3,H,W), and the class probabilities (K,)."""
+    batch = run.normalize(mx.nd.array(image[None], ctx=run.ctx, dtype='uint8'))
+    return batch, mx.nd.softmax(run.method.net(batch), axis=-1)[0].asnumpy()
+
+
+def _first(arrays):
+    return {name: values[0].asnumpy() for name, values in arrays.items()}
