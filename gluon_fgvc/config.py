@@ -109,8 +109,10 @@ class BackboneConfig:
     head: str = option('gap', 'how the last map becomes a vector', choices=('gap', 'isqrt_cov'))
     output_stride: Optional[int] = option(
         None, 'stride of the last map instead of its own (32); null changes nothing', choices=(None, 8, 16))
-    widths: Optional[str] = option(None, 'path of a channel plan as tools/prune.py writes it; null is all channels')
     dilate: bool = option(True, 'with output_stride: spread the convolutions behind a stride that is gone')
+    widths: Optional[str] = option(None, 'path of a channel plan as tools/prune.py writes it; null is all channels')
+    dropout: float = option(0.0, 'share dropped between the convolutions of a block in training; for the wide ResNets '
+                                 'warn_wideresnet*', minimum=0, below=1)
 
 
 @dataclass(frozen=True)

@@ -296,7 +296,8 @@ def _measured(run, files):
             'curve': [e.get('val_top1') for e in epochs],
             'test': tested and {key: tested[key] for key in ('images', 'skipped', *METRICS, 'boxes_cover')
                               if key in tested},
-            'val': val or None, 'seconds': round(sum(e.get('seconds', 0) for e in epochs), 1),
+            'val': val or None, 'cost': evaluation.get('cost'),
+            'seconds': round(sum(e.get('seconds', 0) for e in epochs), 1),
             'machine': {key: files.env[key] for key in MACHINE if key in files.env} if files.env else None}
 
 
@@ -332,7 +333,7 @@ therefore optimistic. Every evaluation of a test split is listed. The JSON files
 
 
 def _study(tree):
-    parts = [f"## {tree['name']}\n", _summary_table(tree), '### Runs\n', _run_table(tree)]
+    parts = [f"## {tree['name']}\n", _summary_table(tree), *_comparison(tree), '### Runs\n', _run_table(tree)]
     if _curves(tree):
         parts.insert(2, f"![Validation accuracy after each epoch](results/{tree['name']}.svg)\n")
     evaluations = [[_label(e), e['seed'], _or_dash(e['fold']), _when(e['evaluated_at']), _or_dash(e['checkpoint']),
@@ -392,6 +393,54 @@ def _summary_table(tree):
         return table
     return (f'{table}\nIn boxes: the mean share, in percent, of the activation of the true class that lies in the '
             f"boxes of the data set, which cover {', '.join(covered)} % of the images.\n")
+
+
+def _comparison(tree):
+    """Return the paragraphs that compare the others with the first configuration, or nothing where it is alone."""
+    if not tree['configs']:
+        return []
+    first, *others = tree['configs']
+    split = 'test' if all(run['test'] for entry in tree['configs'] for run in entry['runs']) else 'val'
+    reference, rows = _by_run(first, split), []
+    for entry in others:
+        own = _by_run(entry, split)
+        differences = [own[key]['top1'] - reference[key]['top1'] for key in own if key in reference]
+        if differences:
+            mean, sd = mean_and_sd(differences)
+            rows.append([_label(entry), len(differences), _signed(mean, sd), *_cost_cells(first, entry, split, mean)])
+    if not rows:
+        return []
+    rows.insert(0, [_label(first), '–', '–', *_cost_cells(first, first, split, 0)])
+    name = 'test' if split == 'test' else 'validation'
+    note = (f'Differences of {name} top-1 to {_label(first)}, in points, between runs of the same seed and fold. '
+            'Parameters are in millions, multiply-adds (of one image) in billions.\n')
+    head = ('Config', 'Runs', 'Difference', 'Parameters', 'Points a million more', 'Multiply-adds', 'Top-1 a billion')
+    return ['### Compared\n', note, _table(head, rows)]
+
+
+def _by_run(entry, split):
+    return {(run['seed'], run['fold']): run[split] for run in entry['runs']
+            if (run[split] or {}).get('top1') is not None}
+
+
+def _cost_of(entry):
+    return next((run['cost'] for run in entry['runs'] if run.get('cost')), None)
+
+
+def _cost_cells(first, entry, split, gain):
+    """Return parameters, gain for each million more of them, multiply-adds, and accuracy for each billion."""
+    before, cost = _cost_of(first), _cost_of(entry)
+    if not cost:
+        return ['–'] * 4
+    added = (cost['parameters'] - before['parameters']) / 1e6 if before else 0
+    work = cost.get('multiply_adds', 0) / 1e9
+    return [f"{cost['parameters'] / 1e6:.2f}", f'{100 * gain / added:+.2f}' if added > 0 else '–',
+            f'{work:.3f}' if work else '–',
+            f"{100 * entry['summary'][split]['top1']['mean'] / work:.0f}" if work else '–']
+
+
+def _signed(mean, sd):
+    return f'{100 * mean:+.2f}' + ('' if sd is None else f' ± {100 * sd:.2f}')
 
 
 def _run_table(tree):

@@ -28,23 +28,25 @@ def available():
     return sorted(_BUILDERS)
 
 
-def build(name, head='gap', output_stride=None, dilate=True, plan=None):
+def build(name, head='gap', output_stride=None, dilate=True, plan=None, dropout=0.0):
     """Return the :class:`Backbone` ``name`` as :func:`get` does, but with the shapes of its parameters only."""
     if name not in _BUILDERS:
         raise ConfigError(f"backbone.name: unknown backbone '{name}'{did_you_mean(name, available())}")
     backbone, namings = _BUILDERS[name](name, head)
     if plan is not None:
         widths.set_widths(backbone, read_plan(plan, name))
+    if dropout:
+        wide_resnet.set_dropout(backbone, dropout)
     if output_stride is not None:
         surgery.set_output_stride(backbone, output_stride, dilate)
     imported = replace(namings[0], kind='an imported file', classifier=loading.IMPORTED_CLASSIFIER, imagenet=True)
-    backbone.built_as = name, head, output_stride, dilate, plan
+    backbone.built_as = name, head, output_stride, dilate, plan, dropout
     backbone.namings = (*namings, imported, *torch_names.namings(name, namings))
     return backbone
 
 
 def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None, output_stride=None, dilate=True,
-        plan=None):
+        plan=None, dropout=0.0):
     """Return the :class:`Backbone` ``name`` on ``ctx``, with parameters.
 
     :param weights: 'none' draws them from MXNet's random stream (He's initialisation, but for layers that
@@ -60,10 +62,11 @@ def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None, output_stride
     :param dilate: whether the convolutions behind a stride that is gone are spread as far as it used to.
     :param plan: None, or the path of a channel plan: some layers then have fewer channels than the name says, see
         :mod:`gluon_fgvc.backbones.widths`.
+    :param dropout: the share of values dropped within the blocks of WARN's wide ResNets, in training.
     :raises ConfigError: if there is no such backbone, no such weights of it, or if its stride cannot be changed.
     :raises WeightsError: if the weights cannot be had or do not fit; nothing is loaded in part.
     """
-    backbone = build(name, head, output_stride, dilate, plan)
+    backbone = build(name, head, output_stride, dilate, plan, dropout)
     path = None if weights == 'none' else loading.locate(name, weights, root)
     backbone.initialize(mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2), ctx=ctx)
     if path:

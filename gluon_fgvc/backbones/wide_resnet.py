@@ -12,6 +12,7 @@ from mxnet import gluon
 from mxnet.gluon import nn
 
 from gluon_fgvc.backbones.base import Backbone, Naming
+from gluon_fgvc.errors import ConfigError
 
 # The attention modules stand on the first kind, with a BN-ReLU behind the first convolution (its 32 parameters are
 # what the counts of the two differ by); the second, without, is what they are compared with.
@@ -31,10 +32,11 @@ class _Block(gluon.HybridBlock):
             self.conv1 = nn.Conv2D(channels, 3, 1, 1, use_bias=False, in_channels=channels)
             self.conv_reduce = (nn.Conv2D(channels, 1, stride, use_bias=False, in_channels=in_channels)
                                 if channels != in_channels else None)
+            self.dropout = None
 
     def hybrid_forward(self, F, x):
-        out = self.conv0(F.relu(self.bn0(x)))
-        out = self.conv1(F.relu(self.bn1(out)))
+        out = F.relu(self.bn1(self.conv0(F.relu(self.bn0(x)))))
+        out = self.conv1(self.dropout(out) if self.dropout else out)
         return out + (self.conv_reduce(x) if self.conv_reduce else x)
 
 
@@ -55,6 +57,21 @@ def build(name, head):
         closing = [nn.BatchNorm(in_channels=in_channels), nn.Activation('relu')]
     backbone = Backbone(name, stem, [*stages[:-1], stages[-1] + closing], _MEAN, _STD, head)
     return backbone, (backbone.naming(), released_naming(backbone))
+
+
+def set_dropout(backbone, rate):
+    """Drop a share of what lies between the two convolutions of each block of ``backbone``, in training.
+
+    :param backbone: one of ``NAMES``, not yet hybridized.
+    :raises ConfigError: if it is another.
+    """
+    if backbone.name not in NAMES:
+        raise ConfigError(f"backbone.dropout: '{backbone.name}' has no dropout within its blocks; only "
+                          f"{', '.join(NAMES)} have")
+    for stage in backbone.stage_names:
+        for block in getattr(backbone, stage):
+            if isinstance(block, _Block):
+                block.dropout = nn.Dropout(rate)
 
 
 def released_naming(backbone):

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gluon_fgvc import __version__, backbones, config, data, methods
+from gluon_fgvc.analysis import complexity
 from gluon_fgvc.analysis.cam import activation_on_images, coverage, share_inside
 from gluon_fgvc.analysis.look import look
 from gluon_fgvc.analysis.report import write_report
@@ -62,7 +63,7 @@ def build_method(cfg, num_classes, contexts):
     np.random.seed(cfg.run.seed)  # some MXNet initialisers draw from numpy's global stream
     backbone = backbones.get(cfg.backbone.name, weights=cfg.backbone.weights, head=cfg.backbone.head, ctx=contexts,
                              output_stride=cfg.backbone.output_stride, dilate=cfg.backbone.dilate,
-                             plan=cfg.backbone.widths)
+                             plan=cfg.backbone.widths, dropout=cfg.backbone.dropout)
     method = methods.create(cfg.method.name, backbone, num_classes, cfg.method.options)
     normalize = Normalize(cfg.data.mean or backbone.mean, cfg.data.std or backbone.std)
     normalize.collect_params().reset_ctx(contexts)
@@ -214,6 +215,7 @@ def _evaluate(run, split, crop=True, focus=False, log=None):
             predictions = predict(run.method.net, run.normalize, loader, image_set, run.contexts, bar)
         result = evaluation(predictions, image_set, run.classes, len(loader.bad), run.chosen_by, run.which,
                             run.source.groups)
+        result['cost'] = _cost(run, transform.output_size)
         if not crop:
             result['views'] = _views_name(None, crop)
         if focus:
@@ -222,6 +224,12 @@ def _evaluate(run, split, crop=True, focus=False, log=None):
     finally:
         loader.close()
     return predictions, image_set, result
+
+
+def _cost(run, size):
+    """Return the parameters of the deployed network, and its multiply-adds on one image where images have one size."""
+    cost = {'parameters': complexity.parameters(run.method.net)}
+    return {**cost, 'multiply_adds': complexity.multiply_adds(run.method.net, 3, *size)} if size else cost
 
 
 def _focus(run, image_set, loader):

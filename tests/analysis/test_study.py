@@ -206,6 +206,27 @@ def test_focus_is_a_column_where_it_was_measured(run_tool):
     assert b.split(' | ')[-2] == '85.00 ± 7.07' and a.split(' | ')[-2] == '–'
 
 
+def test_configurations_are_compared_with_the_first(run_tool):
+    assert run_tool('--cfg', 'a.yaml', '--seeds', 0, 1, '--evaluate') == 0
+    assert '### Compared' not in Path('docs/results.md').read_text()
+    assert run_tool('--cfg', 'a.yaml', 'b.yaml', '--seeds', 0, 1, 2, '--evaluate') == 0
+    tree = results()
+    first, second = tree['configs']
+    for run, own, top1 in [*zip(first['runs'], (0, 0, 0), (0.8, 0.9, 0.7)), *zip(second['runs'], (1, 1, 1),
+                                                                              (0.84, 0.92, 0.73))]:
+        run['test']['top1'] = top1
+        run['cost'] = {'parameters': 4_000_000 + 500_000 * own, 'multiply_adds': 400_000_000}
+    second['summary']['test']['top1']['mean'] = 0.83
+    del second['runs'][2]  # has no partner: a difference of two runs
+    text = '\n'.join(study._comparison(tree))
+    assert '| a.yaml | – | – | 4.00 | – | 0.400 |' in text
+    assert '| b.yaml | 2 | +3.00 ± 1.41 | 4.50 | +6.00 | 0.400 | 208 |' in text
+    assert 'Differences of test top-1 to a.yaml, in points' in text
+    for run in first['runs'] + second['runs']:
+        run['cost'] = None  # results of before it was kept
+    assert '| b.yaml | 2 | +3.00 ± 1.41 | – | – | – | – |' in '\n'.join(study._comparison(tree))
+
+
 def test_render_refuses_other_files(tmp_path):
     (tmp_path / 'x.json').write_text('[]')
     with pytest.raises(CheckpointError, match='is not a results file'):

@@ -7,6 +7,7 @@ import pytest
 
 from gluon_fgvc import backbones
 from gluon_fgvc.backbones import wide_resnet
+from gluon_fgvc.errors import ConfigError
 from tests.backbones.files import make_wrn
 
 GOLDEN = os.path.join(os.path.dirname(make_wrn.__file__), 'wrn.npz')
@@ -34,6 +35,31 @@ def test_the_shortcut_sees_the_raw_input():
     weight = block.conv_reduce.weight.data().asnumpy()[:, :, 0, 0]
     np.testing.assert_allclose(block(x).asnumpy(), np.einsum('oc,nchw->nohw', weight, x.asnumpy()[:, :, ::2, ::2]),
                                rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_lies_between_the_convolutions_of_each_block_in_training(monkeypatch):
+    monkeypatch.setattr(wide_resnet, 'NAMES', ('warn_wideresnet10_1',))
+    backbone, _ = wide_resnet.build('warn_wideresnet10_1', 'gap')
+    backbone.initialize(mx.init.Xavier())
+    images = mx.nd.random.uniform(shape=(2, 3, 8, 8))
+    names, before = list(backbone._collect_params_with_prefix()), backbone(images).asnumpy()
+    wide_resnet.set_dropout(backbone, 0.5)
+    assert list(backbone._collect_params_with_prefix()) == names
+    assert (backbone(images).asnumpy() == before).all()
+    seen = []
+    for stage in backbone.stage_names:
+        block = getattr(backbone, stage)[0]
+        block.conv1.register_forward_pre_hook(lambda block, inputs: seen.append((inputs[0] == 0).mean().asscalar()))
+        block.bn1.beta.set_data(10 * mx.nd.ones_like(block.bn1.beta.data()))  # no other zeros
+    with mx.autograd.train_mode():
+        backbone(images)
+    assert seen == pytest.approx([0.5] * 3, abs=0.15)
+
+
+def test_dropout_is_refused_where_there_is_none():
+    with pytest.raises(ConfigError, match=r"^backbone.dropout: 'resnet18_v1b' has no dropout within its blocks; only "
+                                          'warn_wideresnet28_10, '):
+        backbones.build('resnet18_v1b', dropout=0.3)
 
 
 def test_only_the_3x3_convolutions_of_a_wide_resnet_are_wider():
