@@ -399,21 +399,23 @@ def _looks(run, look):
             right.append(prediction)
             classes.add(prediction.label)
     chosen = [p for p in surest if not p.correct][:LOOKS] + right
-    examples = [_example(p, row) for p, row in ((p, look(p.path, p.label_name)) for p in chosen) if row is not None]
-    if not examples:
+    rows = [(p, row) for p, row in ((p, look(p.path, p.label_name)) for p in chosen) if row is not None]
+    if not rows:
         return None
+    narrow = all(len(row.maps) < 2 and not row.grids and not row.regions for _, row in rows)
     note = ('The surest errors, then the surest right answers, one of a class each. tools/visualize.py shows other '
             'images.')
-    return _section('Where it looks', tag('p', note, class_='soft'), reading_aid(), examples)
+    return _section('Where it looks', tag('p', note, class_='soft'), reading_aid(),
+                    tag('div', [_example(*pair) for pair in rows], class_='examples' if narrow else None))
 
 
 def _example(prediction, row):
     verdict = tag('strong', prediction.predicted_name, class_='name')
     if not prediction.correct:
         verdict = [tag('span', prediction.label_name, class_='name'), ' → ', verdict]
-    return [tag('h3', verdict, f' {percent(prediction.probability, 0)}'),
-            tag('p', tag('span', Path(prediction.path).name, class_='name', title=prediction.path), class_='soft'),
-            drawn(row)]
+    return tag('article', tag('h3', verdict, f' {percent(prediction.probability, 0)}'),
+               tag('p', tag('span', Path(prediction.path).name, class_='name', title=prediction.path), class_='soft'),
+               drawn(row))
 
 
 # --- the rest --------------------------------------------------------------------------------
@@ -472,6 +474,8 @@ _STYLE = """
 .side-by-side > figure { flex: 0 1 auto; min-width: 0; } .side-by-side > table { flex: 1 1 400px; }
 .matrix { overflow-x: auto; } .matrix svg { max-width: none; } .matrix + figcaption { max-width: 480px; }
 figcaption { margin-top: .4rem; }
+article { margin-top: 1.2rem; } article p { margin: 0 0 .4rem; }
+.examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(440px, 100%), 1fr)); gap: 0 2rem; }
 .heat { display: block; width: min(100%, 480px); height: auto; image-rendering: pixelated;
   border: 1px solid var(--line); }
 .scroll { overflow: auto; max-height: 36rem; border-bottom: 1px solid var(--line); }
