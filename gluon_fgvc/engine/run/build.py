@@ -1,0 +1,72 @@
+"""From a configuration to what it names: devices, network and loaders."""
+import re
+
+import mxnet as mx
+import numpy as np
+from tqdm import tqdm
+
+from gluon_fgvc import backbones, config, data, methods
+from gluon_fgvc.errors import ConfigError
+from gluon_fgvc.nn import Normalize
+
+
+def load_config(path, overrides=()):
+    """Return the checked :class:`~gluon_fgvc.config.Config` of a YAML file; see :func:`gluon_fgvc.config.load`."""
+    return config.load(path, overrides, data_options=data.options, method_options=methods.options)
+
+
+def contexts_of(setting):
+    """Turn ``run.contexts`` into a list of MXNet contexts; ``'auto'`` is all GPUs, else the CPU."""
+    if setting == 'auto':
+        return [mx.gpu(i) for i in range(mx.context.num_gpus())] or [mx.cpu()]
+    names = (setting,) if isinstance(setting, str) else setting
+    contexts = []
+    for name in names:
+        found = re.fullmatch(r'(cpu|gpu)(\d*)', name)
+        if not found:
+            raise ConfigError(f"run.contexts: '{name}' is not 'auto' or of the form cpu0 or gpu0")
+        contexts.append(mx.Context(found[1], int(found[2] or 0)))
+    if not contexts or len(set(contexts)) != len(contexts):
+        raise ConfigError(f'run.contexts: {list(names)} is empty or names a device twice')
+    missing = [c.device_id for c in contexts if c.device_type == 'gpu' and c.device_id >= mx.context.num_gpus()]
+    if missing:
+        raise ConfigError(f'run.contexts: there is no GPU {missing[0]} ({mx.context.num_gpus()} found); use cpu0')
+    return contexts
+
+
+def build_method(cfg, num_classes, contexts):
+    """Build the method of ``cfg`` with weights loaded or initialised; random numbers from ``run.seed``.
+
+    :returns: (method, Normalize block with ``data.mean``/``data.std`` or else the backbone's).
+    """
+    mx.random.seed(cfg.run.seed)
+    np.random.seed(cfg.run.seed)  # some MXNet initialisers draw from numpy's global stream
+    backbone = backbones.get(cfg.backbone.name, weights=cfg.backbone.weights, head=cfg.backbone.head, ctx=contexts,
+                             output_stride=cfg.backbone.output_stride, dilate=cfg.backbone.dilate,
+                             plan=cfg.backbone.widths, dropout=cfg.backbone.dropout)
+    method = methods.create(cfg.method.name, backbone, num_classes, cfg.method.options)
+    normalize = Normalize(cfg.data.mean or backbone.mean, cfg.data.std or backbone.std)
+    normalize.collect_params().reset_ctx(contexts)
+    normalize.hybridize()
+    return method, normalize
+
+
+def loader_of(cfg, image_set, *, train=False, transform=None, workers=None, kinds=None):
+    """Return the loader of one split, prepared as ``data.train`` or ``data.test`` says, or by ``transform``.
+
+    For ``kinds`` see :class:`~gluon_fgvc.data.Loader`.
+    """
+    transform = transform or (data.TrainTransform(cfg.data.train) if train else data.TestTransform(cfg.data.test))
+    weighted = train and cfg.data.sampler == 'weighted'
+    return data.Loader(image_set, transform, cfg.data.batch_size, train=train, seed=cfg.run.seed,
+                       workers=cfg.data.workers if workers is None else workers,
+                       threads=cfg.data.worker_type == 'thread', cache=cfg.data.cache, bad_image=cfg.data.bad_image,
+                       last='discard' if train else 'keep', kinds=kinds,
+                       sampler=data.samplers.Weighted(image_set.labels, cfg.run.seed) if weighted else None)
+
+
+def report_bad(loader, log):
+    for path, reason in loader.bad.items():
+        (log.line if log else tqdm.write)(f'skipped {path}: {reason}')
+    if loader.bad:
+        (log.line if log else tqdm.write)(f'{len(loader.bad)} broken images were skipped (data.bad_image: skip)')
