@@ -52,14 +52,16 @@ def run(main, argv=None):
 def _no_interrupt_lost():
     """Send Ctrl-C once more if it came during a destructor, where Python prints it and goes on.
 
-    Arrays are destroyed all the time in training, so that happens.
+    Arrays are destroyed all the time in training, so that happens. An array whose construction Ctrl-C broke off has
+    nothing to be destroyed, which is not worth a word either.
     """
     ordinary = sys.unraisablehook
 
     def hook(unraisable):
         if unraisable.exc_type is KeyboardInterrupt:
             threading.Timer(0.02, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
-        else:
+        elif not (unraisable.exc_type is AttributeError
+                  and getattr(unraisable.object, '__qualname__', None) == 'NDArrayBase.__del__'):
             ordinary(unraisable)
 
     sys.unraisablehook = hook

@@ -382,6 +382,13 @@ def test_an_interrupt_within_a_destructor_is_not_lost(capfd):
     assert capfd.readouterr().err == 'error: interrupted\n'
 
 
+def test_an_array_that_was_never_built_is_destroyed_in_silence(capfd):
+    def main(argv):
+        mx.nd.NDArray.__new__(mx.nd.NDArray)  # Ctrl-C within its constructor leaves it so
+
+    assert cli.run(main) == 0 and capfd.readouterr().err == ''
+
+
 def test_interrupted(here):
     process = small_run.start('train', '--cfg', 'cfg.yaml', '--work-dir', 'run', 'train.epochs=300',
                               'data.workers=1', cwd=here)
