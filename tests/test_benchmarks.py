@@ -146,7 +146,7 @@ def test_times_are_measured_once(write_table, monkeypatch):
     assert first['forward'] > first['backward'] > 0 and first['machine'] in page and '| mobilenet0.25 |' in page
     assert write_table(SMALL)[0] == page and write_table('--only-table', SMALL)[0] == page
     monkeypatch.setattr(table_of_backbones, 'times', lambda name, batch, rounds: {'forward': 1234.5})
-    assert '| 1.23e+03 |' in write_table('--again', SMALL)[0]
+    assert '| 1,234 |' in write_table('--again', SMALL)[0]
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(write_table, monkeypatch):

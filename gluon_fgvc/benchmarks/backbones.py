@@ -122,13 +122,17 @@ def _seconds(step, rounds):
     return median(samples)
 
 
+def _speed(images):
+    return f'{images:,.1f}' if images < 100 else f'{images:,.0f}'
+
+
 def table(rows):
     """Return the lines of a Markdown table of ``rows``, and where its times come from."""
     lines = ['| backbone | weights in its zoo | channels of the stages | strides | image, px | parameters, M | '
              'multiply-adds, G | forward, images/s | and backward |', '|---|---|---|---|--:|--:|--:|--:|--:|']
     for name in sorted(rows):
         row = rows[name]
-        speeds = [f'{row[key]:.3g}' if key in row else '–' for key in ('forward', 'backward')]
+        speeds = [_speed(row[key]) if key in row else '–' for key in ('forward', 'backward')]
         channels, strides = (' '.join(map(str, row[key])) for key in ('channels', 'strides'))
         lines.append(' | '.join([
             f'| {name}', 'yes' if row['zoo_weights'] else 'no', channels, strides, str(row['side']),

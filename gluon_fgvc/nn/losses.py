@@ -55,14 +55,19 @@ def attention_penalty(attentions, kind='diverge', ceiling=None):
     return penalty if ceiling is None else nd.maximum(penalty, -ceiling)
 
 
+def _sum_of_squares(values):
+    values = values.reshape((-1,))
+    return nd.dot(values, values)  # (1,), in half the time of square().sum()
+
+
 _LAYER = {  # (filters, inputs) → (1,)
     'l1': lambda a: a.abs().sum(),
     'l1_mean': lambda a: a.abs().sum(),
     # The root has an infinite slope at 0, where the subgradient 0 is taken.
     'l2': lambda a: nd.maximum(a.square().sum(axis=1), 1e-30).sqrt().sum(),
-    'diverge': lambda a: -(a - 1).square().mean(),
+    'diverge': lambda a: -_sum_of_squares(a - 1) / a.size,
     'diverge_l1': lambda a: -(a - 1).abs().sum(axis=1).square().sum(),
-    'diverge_l2': lambda a: -(a - 1).square().sum(),
+    'diverge_l2': lambda a: -_sum_of_squares(a - 1),
 }
 
 
