@@ -43,6 +43,7 @@ def main(argv=None):
     args = parser.parse_intermixed_args(argv)  # overrides may follow options
     if args.epochs < 0:
         raise ConfigError(f'--epochs {args.epochs} must not be negative')
+    prune.check_amount(args.share, args.threshold)  # before anything is computed
     if (args.out / 'config.yaml').exists():
         raise CheckpointError(f"'{args.out}' holds a run already; name another folder")
 

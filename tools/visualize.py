@@ -28,7 +28,8 @@ EXTREMES = 10  # images shown at either end
 def main(argv=None):
     parser = cli.Parser(__doc__, "python tools/visualize.py work_dirs/quickstart/20260101-120000 cells/ 'more/*.png'")
     parser.add_argument('run', metavar='RUN', help='run folder that tools/train.py made')
-    parser.add_argument('inputs', metavar='INPUT', nargs='*', help='image, folder of images, or quoted glob')
+    parser.add_argument('inputs', metavar='INPUT', nargs='*', default=[],
+                        help='image, folder of images, or quoted glob')
     parser.add_argument('--split', choices=('test', 'val', 'train'), help="the run's images instead of INPUT")
     parser.add_argument('--baseline', metavar='RUN', help='another run on the same classes, to compare with')
     parser.add_argument('--out', metavar='FILE', type=Path, help='the page; default: maps.html in the run folder')

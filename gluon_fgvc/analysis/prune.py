@@ -200,6 +200,14 @@ def taylor_scores(channels, groups, batches):
     return scores
 
 
+def check_amount(share, threshold):
+    """Raise ConfigError unless one of both is given, and the share, if it is the one, lies in [0, 1)."""
+    if (share is None) == (threshold is None):
+        raise ConfigError('give a share of the channels or a threshold, not both')
+    if share is not None and not 0 <= share < 1:
+        raise ConfigError(f'share {share} must be at least 0 and below 1')
+
+
 def select(groups, scores, share=None, threshold=None, multiple=1):
     """Return which channels stay: dict of group name → sorted indices.
 
@@ -210,10 +218,7 @@ def select(groups, scores, share=None, threshold=None, multiple=1):
     :param multiple: so many channels, or a multiple of it, stay, where that can be; vector units like 8 or 16.
     :raises ConfigError: if not one of share and threshold is given, or the threshold removes a whole layer.
     """
-    if (share is None) == (threshold is None):
-        raise ConfigError('give a share of the channels or a threshold, not both')
-    if share is not None and not 0 <= share < 1:
-        raise ConfigError(f'share {share} must be at least 0 and below 1')
+    check_amount(share, threshold)
     kept = {}
     for group in groups:
         values = np.mean([scores[layer] for layer in group.producers], axis=0)

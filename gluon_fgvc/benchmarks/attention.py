@@ -11,11 +11,11 @@ from typing import Mapping
 import mxnet as mx
 import numpy as np
 
-from gluon_fgvc import backbones, cli, config, data, methods
+from gluon_fgvc import cli, config, data, methods
 from gluon_fgvc.benchmarks.comparison import Comparison
 from gluon_fgvc.engine.log import Log
 from gluon_fgvc.engine.loop import fit
-from gluon_fgvc.nn import Normalize
+from gluon_fgvc.engine.run import build_method
 
 TARGETS = {'F': 1 / 30, 'in_out': 1.0, 'out': 0.85}
 CLASSES = 144
@@ -74,13 +74,7 @@ def _epochs(options, form, schedule, count):
         'train': {'epochs': len(schedule), 'optimizer': {'name': 'adam', 'lr': 1e-5}},
         'run': {'save_every': len(schedule)}}, data.options, methods.options)
     contexts = [mx.gpu() if mx.context.num_gpus() else mx.cpu()]
-    mx.random.seed(0)
-    np.random.seed(0)
-    backbone = backbones.get(options.backbone, ctx=contexts)
-    normalize = Normalize(backbone.mean, backbone.std)
-    normalize.collect_params().reset_ctx(contexts)
-    normalize.hybridize()
-    method = methods.create('attention_scaled', backbone, CLASSES, cfg.method.options)
+    method, normalize = build_method(cfg, CLASSES, contexts)
     images = np.random.RandomState(0).randint(0, 256, (options.batch, options.size, options.size, 3)).astype('uint8')
     image_set = data.ImageSet('train', [''] * count, np.arange(count) % CLASSES,
                               reader=lambda row: images[row % len(images)])

@@ -10,12 +10,12 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
 
-from gluon_fgvc import backbones, cli, config, data, methods
+from gluon_fgvc import cli, config, data, methods
 from gluon_fgvc.benchmarks.comparison import Comparison
 from gluon_fgvc.engine.log import Log
 from gluon_fgvc.engine.loop import fit
 from gluon_fgvc.engine.parameters import to_numpy
-from gluon_fgvc.nn import Normalize
+from gluon_fgvc.engine.run import build_method
 
 TARGET = 1.05
 CLASSES = 200
@@ -38,7 +38,7 @@ def measure(options):
     """Return the :class:`Comparison` of both loops; ``options`` are those of :func:`add_options`."""
     settings = _config(options)
     batches, contexts = _batches(options), [mx.cpu() if not mx.context.num_gpus() else mx.gpu()]
-    (ours, normalize), (bare, _) = (_network(options, contexts) for _ in range(2))
+    (ours, normalize), (bare, _) = (build_method(settings, CLASSES, contexts) for _ in range(2))
     turns = _Turns(batches, bare_loop(bare.net, normalize, batches, settings))
     train_set = data.ImageSet('train', [''] * options.batch, np.zeros(options.batch, 'int64'))
     with tempfile.TemporaryDirectory() as folder:
@@ -122,7 +122,7 @@ def _config(options):
     return config.from_tree({
         'data': {'name': 'image_folder', 'root': '.', 'batch_size': options.batch},
         'backbone': {'name': options.backbone, 'weights': 'none'},
-        'method': {'name': 'finetune'},
+        'method': {'name': 'finetune', 'lr_mult': 1.0},
         'train': {'epochs': epochs, 'optimizer': {'name': 'sgd', 'lr': 1e-3, 'momentum': 0.9, 'wd': 1e-4}},
         'run': {'log_every': options.steps, 'save_every': epochs}}, data.options, methods.options)
 
@@ -133,14 +133,3 @@ def _batches(options):
     return [data.Batch(mx.nd.array(rng.randint(0, 256, shape), dtype='uint8'),
                        mx.nd.array(rng.randint(0, CLASSES, options.batch)), np.arange(options.batch))
             for _ in range(options.steps)]
-
-
-def _network(options, contexts):
-    """Return (method, normalize), each time with the same parameters."""
-    mx.random.seed(0)
-    np.random.seed(0)
-    backbone = backbones.get(options.backbone, ctx=contexts)
-    normalize = Normalize(backbone.mean, backbone.std)
-    normalize.collect_params().reset_ctx(contexts)
-    normalize.hybridize()
-    return methods.create('finetune', backbone, CLASSES, lr_mult=1.0), normalize

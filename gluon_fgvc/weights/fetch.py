@@ -126,6 +126,7 @@ def _take(path, digest, part, member):
             whole = os.path.join(scratch, 'file')
             try:
                 _unpack(part, member, whole)
+            # Besides damage: a compression that zipfile does not know, and a file that wants a password.
             except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
                 return f'a damaged zip file ({error})'
             except KeyError:
