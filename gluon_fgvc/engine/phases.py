@@ -1,5 +1,5 @@
 """Entering a phase: which parameters learn, how fast, and whose statistics BatchNorm uses."""
-from mxnet.gluon import nn
+from mxnet.gluon import Constant, nn
 
 from gluon_fgvc.engine.parameters import matching, structural
 from gluon_fgvc.errors import ConfigError
@@ -40,12 +40,13 @@ def enter(phase, net, hybridize):
     place = f"phase '{phase.name}'"
     wanted = set(matching(phase.trainable, parameters, f'{place}, trainable'))
     for name, parameter in parameters.items():
-        parameter.grad_req = 'write' if name in wanted else 'null'
+        if not isinstance(parameter, Constant):  # which warns of a new value
+            parameter.grad_req = 'write' if name in wanted else 'null'
         parameter.lr_mult = 1.0
     for pattern, factor in phase.lr_mult.items():
         for name in matching(pattern, parameters, f'{place}, lr_mult'):
             parameters[name].lr_mult = factor
-    # Running statistics and constants refuse 'write' and stay 'null', whatever the pattern says.
+    # Running statistics refuse 'write', too, and stay 'null', whatever the pattern says.
     learning = [name for name, parameter in parameters.items() if parameter.grad_req != 'null']
     if not learning:
         raise ConfigError(f"{place}: '{phase.trainable}' matches only parameters that have no gradient")

@@ -8,6 +8,7 @@ from gluon_fgvc.engine import phases
 from gluon_fgvc.engine.parameters import structural
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.methods.base import Phase
+from gluon_fgvc.nn.normalize import Normalize
 from tests.engine import toy
 
 
@@ -47,6 +48,14 @@ def test_switching_back_and_forth(hybridize):
         assert moved == (phase.batch_norm == 'moving')
         for name, parameter in named.items():
             assert (parameter.grad_req == 'write') == (name in wanted[phase.name])
+
+
+def test_constants_stay_without_a_word(recwarn):
+    net = Normalize((0, 0, 0), (1, 1, 1))
+    net.initialize()
+    with pytest.raises(ConfigError, match='matches only parameters that have no gradient'):
+        phases.enter(Phase('all', 1), net, False)
+    assert not [warning for warning in recwarn if 'Constant' in str(warning.message)]
 
 
 @pytest.mark.parametrize('mode', ['fixed', 'moving'])

@@ -1,10 +1,11 @@
 """From a configuration to a run folder and back: the one place where all parts meet."""
 from gluon_fgvc.engine.run.build import build_method, contexts_of, load_config, loader_of
-from gluon_fgvc.engine.run.folder import WIDTHS, environment, existing_folder, latest_folder, new_folder
+from gluon_fgvc.engine.run.folder import environment, existing_folder, latest_folder, new_folder
 from gluon_fgvc.engine.run.opened import Run, open_run
+from gluon_fgvc.engine.run.pruning import prune_run
 from gluon_fgvc.engine.run.testing import evaluate, evaluate_altered, evaluate_together, headline, report
-from gluon_fgvc.engine.run.training import start_from, train
+from gluon_fgvc.engine.run.training import train
 
-__all__ = ['WIDTHS', 'Run', 'build_method', 'contexts_of', 'environment', 'evaluate', 'evaluate_altered',
+__all__ = ['Run', 'build_method', 'contexts_of', 'environment', 'evaluate', 'evaluate_altered',
            'evaluate_together', 'existing_folder', 'headline', 'latest_folder', 'load_config', 'loader_of',
-           'new_folder', 'open_run', 'report', 'start_from', 'train']
+           'new_folder', 'open_run', 'prune_run', 'report', 'train']
