@@ -221,7 +221,7 @@ def collect(name, runs, command, results):
         entry['runs'].sort(key=lambda r: (r['seed'], -1 if r['fold'] is None else r['fold']))
         entry['summary'] = {split: _summary([r[split] for r in entry['runs'] if r[split]]) for split in ('test', 'val')}
     tree = {'name': name, 'commands': [*(c for c in old['commands'] if c != command), command],
-            'configs': [configs[key] for key in sorted(configs, key=lambda key: (key[0], key[1] or ''))],
+            'configs': list(configs.values()),  # the one that was given first is what others are compared with
             'evaluations': sorted(evaluations.values(), key=lambda e: (
                 str(e['evaluated_at']), _label(e), e['seed'], str(e['fold'])))}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -333,10 +333,11 @@ therefore optimistic. Every evaluation of a test split is listed. The JSON files
 
 
 def _study(tree):
+    name = _namer(tree)
     parts = [f"## {tree['name']}\n", _summary_table(tree), *_comparison(tree), '### Runs\n', _run_table(tree)]
     if _curves(tree):
         parts.insert(2, f"![Validation accuracy after each epoch](results/{tree['name']}.svg)\n")
-    evaluations = [[_label(e), e['seed'], _or_dash(e['fold']), _when(e['evaluated_at']), _or_dash(e['checkpoint']),
+    evaluations = [[name(e), e['seed'], _or_dash(e['fold']), _when(e['evaluated_at']), _or_dash(e['checkpoint']),
                     _percent(e['top1'])] for e in tree['evaluations']]
     parts.append(f'### Evaluations of the test split: {len(evaluations)}\n')
     if evaluations:
@@ -359,22 +360,25 @@ def draw_curves(results):
 
 def _curves(tree):
     """Return a :class:`Line` for each configuration, over the epochs that all of its runs have."""
-    lines = []
+    name, lines = _namer(tree), []
     for entry in tree['configs']:
         runs = [run['curve'] for run in entry['runs'] if run.get('curve') and None not in run['curve']]
         if runs:
             spreads = [mean_and_sd([100 * value for value in values]) for values in zip(*runs)]
-            lines.append(Line(_short(entry), range(1, len(spreads) + 1), [mean for mean, _ in spreads],
+            lines.append(Line(name(entry), range(1, len(spreads) + 1), [mean for mean, _ in spreads],
                               [sd for _, sd in spreads] if len(runs) > 1 else None))
     return lines
 
 
-def _short(entry):
-    return Path(entry['config']).with_suffix('').as_posix().replace('configs/', '') + _variant(entry)
+def _namer(tree):
+    """Return the function that names an entry: by its variant in studies of one configuration, else by its file."""
+    if len({entry['config'] for entry in tree['configs']}) == 1 and all(entry.get('variant') for entry in tree['configs']):
+        return lambda entry: entry['variant']
+    return lambda entry: Path(entry['config']).with_suffix('').as_posix().replace('configs/', '') + _variant(entry)
 
 
 def _summary_table(tree):
-    rows, metrics = [], ['top1', 'top3', 'top5', 'mean_class_accuracy']
+    named, rows, metrics = _namer(tree), [], ['top1', 'top3', 'top5', 'mean_class_accuracy']
     covered = sorted({f"{100 * r['test']['boxes_cover']:.1f}" for entry in tree['configs'] for r in entry['runs']
                       if r['test'] and 'boxes_cover' in r['test']})
     if covered:
@@ -384,7 +388,7 @@ def _summary_table(tree):
             summary = entry['summary'][split]
             if summary:
                 images = sorted({r['test']['images'] for r in entry['runs'] if r['test']}) if split == 'test' else []
-                rows.append([_label(entry), name, ', '.join(f'{n:,}' for n in images) or '–', summary['top1']['runs'],
+                rows.append([named(entry), name, ', '.join(f'{n:,}' for n in images) or '–', summary['top1']['runs'],
                              *(_spread(summary.get(metric)) for metric in metrics),
                              _minutes([r['seconds'] for r in entry['runs']])])
     table = _table(('Config', 'Split', 'Images', 'Runs', 'Top-1', 'Top-3', 'Top-5', 'Mean class',
@@ -401,18 +405,18 @@ def _comparison(tree):
         return []
     first, *others = tree['configs']
     split = 'test' if all(run['test'] for entry in tree['configs'] for run in entry['runs']) else 'val'
-    reference, rows = _by_run(first, split), []
+    named, reference, rows = _namer(tree), _by_run(first, split), []
     for entry in others:
         own = _by_run(entry, split)
         differences = [own[key]['top1'] - reference[key]['top1'] for key in own if key in reference]
         if differences:
             mean, sd = mean_and_sd(differences)
-            rows.append([_label(entry), len(differences), _signed(mean, sd), *_cost_cells(first, entry, split, mean)])
+            rows.append([named(entry), len(differences), _signed(mean, sd), *_cost_cells(first, entry, split, mean)])
     if not rows:
         return []
-    rows.insert(0, [_label(first), '–', '–', *_cost_cells(first, first, split, 0)])
+    rows.insert(0, [named(first), '–', '–', *_cost_cells(first, first, split, 0)])
     name = 'test' if split == 'test' else 'validation'
-    note = (f'Differences of {name} top-1 to {_label(first)}, in points, between runs of the same seed and fold. '
+    note = (f'Differences of {name} top-1 to {named(first)}, in points, between runs of the same seed and fold. '
             'Parameters are in millions, multiply-adds (of one image) in billions.\n')
     head = ('Config', 'Runs', 'Difference', 'Parameters', 'Points a million more', 'Multiply-adds', 'Top-1 a billion')
     return ['### Compared\n', note, _table(head, rows)]
@@ -444,14 +448,14 @@ def _signed(mean, sd):
 
 
 def _run_table(tree):
-    rows = []
+    name, rows = _namer(tree), []
     for entry in tree['configs']:
         for run in entry['runs']:
             chosen = run['chosen_by']
             by = f"{chosen['split']} {chosen['metric']}".replace('top', 'top-') if chosen['split'] else 'being last'
             epoch = '–' if chosen['epoch'] is None else f"{chosen['epoch'] + 1} of {run['epochs']}"
             val, test = ((run[split] or {}).get('top1') for split in ('val', 'test'))
-            rows.append([_label(entry), run['seed'], _or_dash(run['fold']), epoch, by, _percent(val), _percent(test),
+            rows.append([name(entry), run['seed'], _or_dash(run['fold']), epoch, by, _percent(val), _percent(test),
                          _minutes([run['seconds']])])
     return _table(('Config', 'Seed', 'Fold', 'Epoch', 'Chosen by', 'Validation top-1', 'Test top-1', 'Minutes'), rows)
 

@@ -190,7 +190,7 @@ def test_render_is_made_of_the_results_alone(run_tool, tmp_path):
     page = Path('docs/results.md').read_text()
     assert run_tool('--render') == 0 and Path('docs/results.md').read_text() == page
     summary = results()['configs'][0]['summary']['test']['top1']
-    assert f"| a.yaml | test | 60 | 2 | {100 * summary['mean']:.2f} ± {100 * summary['sd']:.2f} |" in page
+    assert f"| a | test | 60 | 2 | {100 * summary['mean']:.2f} ± {100 * summary['sd']:.2f} |" in page
     assert '### Evaluations of the test split: 2' in page and 'OMP_NUM_THREADS=2' in page
     assert str(tmp_path) not in page
 
@@ -201,7 +201,7 @@ def test_focus_is_a_column_where_it_was_measured(run_tool):
     behave(s2='focus', s3='focus')
     assert run_tool('--cfg', 'b.yaml', '--seeds', 2, 3, '--evaluate') == 0
     page = Path('docs/results.md').read_text()
-    a, b = (next(line for line in page.split('\n') if line.startswith(f'| {name}.yaml | test')) for name in 'ab')
+    a, b = (next(line for line in page.split('\n') if line.startswith(f'| {name} | test')) for name in 'ab')
     assert '| Mean class | In boxes | Minutes a run |' in page and 'which cover 49.0 % of the images' in page
     assert b.split(' | ')[-2] == '85.00 ± 7.07' and a.split(' | ')[-2] == '–'
 
@@ -219,12 +219,12 @@ def test_configurations_are_compared_with_the_first(run_tool):
     second['summary']['test']['top1']['mean'] = 0.83
     del second['runs'][2]  # has no partner: a difference of two runs
     text = '\n'.join(study._comparison(tree))
-    assert '| a.yaml | – | – | 4.00 | – | 0.400 |' in text
-    assert '| b.yaml | 2 | +3.00 ± 1.41 | 4.50 | +6.00 | 0.400 | 208 |' in text
-    assert 'Differences of test top-1 to a.yaml, in points' in text
+    assert '| a | – | – | 4.00 | – | 0.400 |' in text
+    assert '| b | 2 | +3.00 ± 1.41 | 4.50 | +6.00 | 0.400 | 208 |' in text
+    assert 'Differences of test top-1 to a, in points' in text
     for run in first['runs'] + second['runs']:
         run['cost'] = None  # results of before it was kept
-    assert '| b.yaml | 2 | +3.00 ± 1.41 | – | – | – | – |' in '\n'.join(study._comparison(tree))
+    assert '| b | 2 | +3.00 ± 1.41 | – | – | – | – |' in '\n'.join(study._comparison(tree))
 
 
 def test_render_refuses_other_files(tmp_path):
@@ -261,9 +261,9 @@ def test_variants_of_a_configuration(run_tool, capsys):
     assert calls()[3][-2:] == ['train.epochs=3', 'method.width=1'] and len(calls()) == 4
     assert 'a wide seed 1' in capsys.readouterr().out
     assert [(c['config'], c['variant'], c['overrides'][1:]) for c in results()['configs']] == [
-        ('a.yaml', 'narrow', ['method.width=1']), ('a.yaml', 'wide', ['method.width=4', 'method.depth=2'])]
+        ('a.yaml', 'wide', ['method.width=4', 'method.depth=2']), ('a.yaml', 'narrow', ['method.width=1'])]
     page = Path('docs/results.md').read_text()
-    assert '| a.yaml (wide) | test |' in page and '- `a.yaml` (narrow), SHA-256' in page
+    assert '| wide | test |' in page and '- `a.yaml` (narrow), SHA-256' in page
     assert '--variant wide method.width=4 method.depth=2' in page
 
 
@@ -271,7 +271,8 @@ def test_variants_add_to_a_study(run_tool):
     assert run_tool('--cfg', 'a.yaml', '--evaluate') == 0
     assert run_tool(*VARIANTS) == 0
     assert run_tool(*VARIANTS) == 0
-    assert [c.get('variant') for c in results()['configs']] == [None, 'narrow', 'wide'] and len(calls()) == 5
+    assert [c.get('variant') for c in results()['configs']] == [None, 'wide', 'narrow'] and len(calls()) == 5
+    assert '| a (wide) | test |' in Path('docs/results.md').read_text()
     assert len(results()['evaluations']) == 5
     assert run_tool('--cfg', 'a.yaml', '--variant', 'wide', 'method.width=5') == 2  # is not the same any more
 

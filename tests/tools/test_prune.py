@@ -63,6 +63,14 @@ def test_a_pruned_run(trained, call, tmp_path, ranking):
     assert model['source']['widths'] == widths
 
 
+def test_attention_is_no_cost_of_the_deployed_network(trained, call, tmp_path):
+    assert call(prune, trained / 'run', '--out', tmp_path / 'out', '--share', '0.3', '--batches', 1)[0] == 0
+    plain = json.loads((tmp_path / 'out' / 'prune.json').read_text())['figures']['before']
+    assert call(evaluate, trained / 'run', '--split', 'val')[0] == 0
+    cost = json.loads((trained / 'run' / 'evaluation_val.json').read_text())['cost']
+    assert cost == {key: plain[key] for key in ('parameters', 'multiply_adds')}
+
+
 def test_training_goes_on_and_pruning_again(trained, call, tmp_path):
     out, again = tmp_path / 'pruned', tmp_path / 'again'
     code, text, error = call(prune, trained / 'run', '--out', out, '--share', '0.5', '--epochs', 1, '--batches', 2,

@@ -16,6 +16,7 @@ from gluon_fgvc.engine.run.build import load_config, loader_of, report_bad
 from gluon_fgvc.engine.run.focus import check_boxes, in_words, measure_focus
 from gluon_fgvc.engine.run.folder import check_same_split
 from gluon_fgvc.errors import ConfigError, DataError
+from gluon_fgvc.nn import folded_attention
 
 
 def evaluate(run, split='test', *, crop=True, focus=None, log=None):
@@ -70,8 +71,9 @@ def _evaluate(run, split, crop=True, focus=False, log=None):
 
 def _cost(run, size):
     """Return the parameters of the deployed network, and its multiply-adds on one image where images have one size."""
-    cost = {'parameters': complexity.parameters(run.method.net)}
-    return {**cost, 'multiply_adds': complexity.multiply_adds(run.method.net, 3, *size)} if size else cost
+    with folded_attention(run.method.net) as net:
+        cost = {'parameters': complexity.parameters(net)}
+        return {**cost, 'multiply_adds': complexity.multiply_adds(net, 3, *size)} if size else cost
 
 
 def _test_view(run, crop):
