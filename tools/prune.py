@@ -51,6 +51,9 @@ def show(result):
         val = [f"{row['val'][key]:.4f}" if row['val'] else '–' for key in ('top1', 'loss')]
         print(f"{name:<10}  {row['parameters']:>12,}  {row['multiply_adds']:>14,}  {row['images_per_s']:>8.1f}  "
               f'{val[0]:>9}  {val[1]:>8}')
+    before, after = (result['figures'][name]['images_per_s'] for name in ('before', 'after'))
+    if after < before:
+        print('not faster: processors compute 8 or 16 channels at once, and --multiple 16 fills them')
 
 
 if __name__ == '__main__':
