@@ -580,7 +580,7 @@ def test_a_study_of_real_trainings(here, call):
     words = ['--name', 'tiny', '--cfg', 'cfg.yaml', '--seeds', '0', '--results', 'results', '--evaluate']
     code, out, err = call('study', *words)
     assert (code, err) == (0, '') and '1 runs, 0 finished' in out
-    assert '| cfg.yaml | test | 4 | 1 |' in (here / 'results.md').read_text()
+    assert '| cfg | test | 4 | 1 |' in (here / 'results.md').read_text()
     assert 'finished before' in call('study', *words)[1]
     code, _, err = call('study', '--name', 'wrong', '--cfg', 'cfg.yaml', '--results', 'results', 'data.root=photos')
     assert code == 1 and "data.root 'photos' is not a folder" in err and '1 of 1 runs failed' in err
