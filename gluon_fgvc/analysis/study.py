@@ -372,7 +372,8 @@ def _curves(tree):
 
 def _namer(tree):
     """Return the function that names an entry: by its variant in studies of one configuration, else by its file."""
-    if len({entry['config'] for entry in tree['configs']}) == 1 and all(entry.get('variant') for entry in tree['configs']):
+    entries = tree['configs']
+    if len({entry['config'] for entry in entries}) == 1 and all(entry.get('variant') for entry in entries):
         return lambda entry: entry['variant']
     return lambda entry: Path(entry['config']).with_suffix('').as_posix().replace('configs/', '') + _variant(entry)
 
