@@ -33,7 +33,6 @@ def main(argv=None):
     args = parser.parse_intermixed_args(argv)  # overrides may follow options
     if args.epochs < 0:
         raise ConfigError(f'--epochs {args.epochs} must not be negative')
-    prune.check_amount(args.share, args.threshold)  # before the run is read
     asked = {key: getattr(args, key) for key in ('ranking', 'share', 'threshold', 'scope', 'multiple', 'epochs')}
     result = run.prune_run(run.open_run(args.run, args.which), args.out, batches=args.batches,
                            overrides=config.parse_overrides(args.overrides), **asked)

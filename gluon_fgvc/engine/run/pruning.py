@@ -27,6 +27,8 @@ def prune_run(run, out, *, ranking='attention', share=None, threshold=None, scop
               epochs=0, overrides=()):
     """Remove channels from the network of a :class:`Run` and make ``out`` the run folder of the result, at epoch 0.
 
+    Attention in the network of ``run`` is folded into its filters, in place.
+
     :param ranking, share, threshold, scope, multiple: which channels go, see :mod:`gluon_fgvc.analysis.prune`.
     :param batches: training batches for the Taylor ranking and for recalibrating BatchNorm.
     :param epochs: of fine-tuning; 0 leaves the network as it is.
