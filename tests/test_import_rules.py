@@ -94,7 +94,12 @@ def violations(root):
             if isinstance(node, ast.Attribute) and node.attr == 'set_np':
                 found.append(f'{place}:{node.lineno}: set_np() changes every array of the process')
     for file in sorted((root / 'tools').glob('*.py')):
-        lines = len(file.read_text('utf-8').splitlines())
+        text = file.read_text('utf-8')
+        for line, imported in imports(ast.parse(text, str(file)), file.stem, {}):
+            if imported.split('.')[0] == 'mxnet':
+                found.append(f'{file.relative_to(root)}:{line}: imports mxnet: sorted behind it, gluon_fgvc comes '
+                             'too late to set the threads')
+        lines = len(text.splitlines())
         if lines > TOOL_LINES:
             found.append(f'{file.relative_to(root)}:{lines}: tools are thin, at most {TOOL_LINES} lines')
     return found
@@ -151,6 +156,7 @@ def test_the_good_example_keeps_the_rules(tmp_path):
     ('gluon_fgvc/engine/train.py', '"""."""\nfrom gluon_fgvc import methods\n', 'imports gluon_fgvc.methods:'),
     ('gluon_fgvc/engine/train.py', '"""."""\nfrom gluon_fgvc.methods import warn\n', 'imports gluon_fgvc.methods.warn'),
     ('gluon_fgvc/new.py', '"""."""\nimport gluon_fgvc.nn\n', 'no rule'),
+    ('tools/train.py', 'import mxnet as mx\n\nfrom gluon_fgvc import cli\n', ':1: imports mxnet'),
     ('tools/train.py', 'x = 1\n' * (TOOL_LINES + 1), 'tools are thin'),
 ])
 def test_a_planted_violation_is_found(tmp_path, file, text, says):

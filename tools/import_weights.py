@@ -7,8 +7,6 @@ takes the file. With --to safetensors the way back, under the names of torchvisi
 import sys
 from pathlib import Path
 
-import mxnet as mx
-
 from gluon_fgvc import backbones, cli
 from gluon_fgvc.backbones import convert, loading
 from gluon_fgvc.engine import checkpoint, run
@@ -37,7 +35,7 @@ def main(argv=None):
         raise WeightsError(f"'{args.out}' exists; --overwrite replaces it")
 
     name, path = source(args)
-    mx.random.seed(0)
+    run.seed_initialisers(0)
     backbone = backbones.get(name)
     arrays, fit = loading.read(
         backbone, convert.namings_of(backbone, args.naming if args.to == 'params' else 'auto'), path)

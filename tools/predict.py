@@ -8,8 +8,6 @@ import os
 import sys
 from pathlib import Path
 
-import mxnet as mx
-
 from gluon_fgvc import cli
 from gluon_fgvc.analysis.contact_sheet import Item, contact_sheet
 from gluon_fgvc.data import TestTransform
@@ -77,7 +75,7 @@ def open_model(folder, gpus=None, batch_size=32):
                               f'model.json){hint}')
     opened = run.open_run(folder, contexts=contexts[:1])
     return ImageClassifier(opened.classes, TestTransform(opened.cfg.data.test),
-                           lambda images: mx.nd.softmax(opened.method.net(opened.normalize(images))),
+                           lambda images: opened.probabilities(opened.normalize(images)),
                            opened.ctx, batch_size)
 
 

@@ -8,14 +8,13 @@ respond to.
 import sys
 from pathlib import Path
 
-import mxnet as mx
 import numpy as np
 
 from gluon_fgvc import cli, data
 from gluon_fgvc.analysis import activation_maximization, channels
 from gluon_fgvc.analysis.attention_maps import write_page
 from gluon_fgvc.analysis.cam import activation_on_images, share_inside
-from gluon_fgvc.analysis.look import look, seen
+from gluon_fgvc.analysis.look import look
 from gluon_fgvc.analysis.plots import percent
 from gluon_fgvc.data.search import find_images
 from gluon_fgvc.engine import run
@@ -80,7 +79,7 @@ def compared(opened, name, image, label, box, baseline):
     row = look(opened, name, image, label)
     if not baseline:
         return row
-    _, others = seen(baseline, image)
+    others = baseline.probabilities(baseline.batch_of(image))[0].asnumpy()
     choice, best = int(others.argmax()), opened.classes.index(row.predicted)
     title = f"{baseline.cfg.method.name} ({baseline.classes[choice]}, {percent(float(others[choice]))})"
     pair = {f'baseline {title}': activation_of(baseline, image, best),
@@ -92,7 +91,7 @@ def compared(opened, name, image, label, box, baseline):
 
 def activation_of(opened, image, index):
     """Return what speaks for class ``index`` in ``image``, where it lies: (H,W)."""
-    return activation_on_images(opened.method, seen(opened, image)[0], mx.nd.array([index], ctx=opened.ctx))[0]
+    return activation_on_images(opened.method, opened.batch_of(image), [index])[0]
 
 
 def inside(values, box):
@@ -108,7 +107,7 @@ def look_at_channels(opened, rows, count, layer=None):
     if layer not in scores:
         channels.block_of(net, layer)  # names the nearest if there is no such layer
         raise ConfigError(f"--layer '{layer}' is no convolution with attention weights")
-    batches = (opened.normalize(mx.nd.array(row.image[None], ctx=opened.ctx, dtype='uint8')) for row in rows)
+    batches = (opened.batch_of(row.image) for row in rows)
     norms = channels.responses(net, layer, batches)                                         # (images,C)
     sections = [channels.histogram_section(channels.histograms(opened.folder)), channels.ranking_section(scores)]
     for channel in channels.first_alive(scores[layer], norms, count):

@@ -18,6 +18,7 @@ def activation_on_images(method, images, classes=None):
     :param images: (N,3,H,W), normalised.
     :param classes: (N,) class indices; None takes the predicted ones.
     """
+    classes = classes if classes is None else nd.array(classes, ctx=images.context)
     maps, size = class_activation(method.net, images, classes).asnumpy(), images.shape[2:]
     grid = method.seen(images)
     if grid is None:

@@ -5,6 +5,7 @@ from typing import NamedTuple, Optional, Sequence
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from gluon_fgvc.files import write_atomically
 
@@ -22,10 +23,11 @@ class Line(NamedTuple):
     spread: Optional[Sequence[float]] = None  # half the height of the band, e.g. the standard deviation
 
 
-def write_lines(path, lines, x_label, y_label, powers_of_two=False):
+def write_lines(path, lines, x_label, y_label, powers_of_two=False, log_y=False):
     """Write an SVG of ``lines`` with a legend beside it, the same bytes for the same lines; return ``path``.
 
     :param powers_of_two: x is drawn by its logarithm, with a tick at each value of the first line.
+    :param log_y: y, which must be positive, is drawn by its logarithm, so that equal ratios have equal heights.
     """
     figure = Figure(figsize=(8, 4.2), layout='constrained')
     axes = figure.add_subplot()
@@ -39,6 +41,13 @@ def write_lines(path, lines, x_label, y_label, powers_of_two=False):
     if powers_of_two:
         axes.set_xscale('log', base=2)
         axes.set_xticks(lines[0].x, [f'{value:g}' for value in lines[0].x])
+    elif all(isinstance(value, int) for line in lines for value in line.x):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if log_y:
+        axes.set_yscale('log')
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter('{x:g}')
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(color='#e4e4e4', linewidth=0.8)
     axes.set_axisbelow(True)

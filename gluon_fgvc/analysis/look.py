@@ -1,6 +1,4 @@
 """What a trained network makes of one image, ready to be drawn."""
-import mxnet as mx
-
 from gluon_fgvc.analysis.attention_maps import Row
 
 
@@ -11,18 +9,13 @@ def look(run, name, image, label=None):
     :param image: (H,W,3) uint8 RGB, prepared as for testing.
     :param label: the name of its class, where it is known.
     """
-    method, (batch, probabilities) = run.method, seen(run, image)
+    method, batch = run.method, run.batch_of(image)
+    probabilities = run.probabilities(batch)[0].asnumpy()
     best = int(probabilities.argmax())
     return Row(name, image, _first(method.maps(batch)), run.classes[best], float(probabilities[best]), label,
                shares={title: {key: values[0].asscalar() for key, values in group.items()}
                        for title, group in method.values(batch).items()},
                grids=_first(method.grids(batch)), regions=_first(method.regions(batch)))
-
-
-def seen(run, image):
-    """Return ``image`` as the run's network takes it, (1,3,H,W), and the class probabilities (K,)."""
-    batch = run.normalize(mx.nd.array(image[None], ctx=run.ctx, dtype='uint8'))
-    return batch, mx.nd.softmax(run.method.net(batch), axis=-1)[0].asnumpy()
 
 
 def _first(arrays):

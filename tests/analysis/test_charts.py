@@ -20,3 +20,9 @@ def test_lines(tmp_path):
 def test_repeatable(tmp_path):
     one, two = (open(write_lines(tmp_path / name, LINES, 'x', 'y')).read() for name in ('a.svg', 'b.svg'))
     assert one == two and 'dc:date' not in one
+
+
+def test_ticks_are_plain_numbers(tmp_path):
+    epochs = [Line('errors', list(range(1, 21)), [80 / epoch for epoch in range(1, 21)])]
+    text = open(write_lines(tmp_path / 'a.svg', epochs, 'epoch', 'error, %', log_y=True)).read()
+    assert {'5', '10', '15', '20', '50'} <= set(re.findall('>([0-9.]+)<', text)) and '>2.5<' not in text

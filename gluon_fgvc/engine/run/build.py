@@ -34,13 +34,17 @@ def contexts_of(setting):
     return contexts
 
 
+def seed_initialisers(seed):
+    mx.random.seed(seed)
+    np.random.seed(seed)  # some MXNet initialisers draw from numpy's global stream
+
+
 def build_method(cfg, num_classes, contexts):
     """Build the method of ``cfg`` with weights loaded or initialised; random numbers from ``run.seed``.
 
     :returns: (method, Normalize block with ``data.mean``/``data.std`` or else the backbone's).
     """
-    mx.random.seed(cfg.run.seed)
-    np.random.seed(cfg.run.seed)  # some MXNet initialisers draw from numpy's global stream
+    seed_initialisers(cfg.run.seed)
     backbone = backbones.get(cfg.backbone.name, weights=cfg.backbone.weights, head=cfg.backbone.head, ctx=contexts,
                              output_stride=cfg.backbone.output_stride, dilate=cfg.backbone.dilate,
                              plan=cfg.backbone.widths, dropout=cfg.backbone.dropout)

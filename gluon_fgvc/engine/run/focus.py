@@ -16,7 +16,7 @@ def measure_focus(run, image_set, loader):
     with progress(len(image_set), 'focus') as bar:
         for batch in loader.epoch(0):
             images = run.normalize(batch.images.as_in_context(run.ctx))
-            maps = activation_on_images(run.method, images, batch.labels.as_in_context(run.ctx))
+            maps = activation_on_images(run.method, images, batch.labels)
             for index, values in zip(batch.indices, maps):
                 box = transform.box(image_set.boxes[index], image_set.open(index).shape)
                 shares.append(share_inside(values, box))

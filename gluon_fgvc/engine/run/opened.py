@@ -3,6 +3,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from mxnet import nd
+
 from gluon_fgvc import backbones, config, data, methods
 from gluon_fgvc.engine import checkpoint
 from gluon_fgvc.engine.run.build import build_method, contexts_of, load_config
@@ -46,6 +48,14 @@ class Run:
         if self.cfg.backbone.widths is None:
             return {}
         return backbones.read_plan(self.folder / WIDTHS, self.cfg.backbone.name)
+
+    def batch_of(self, image):
+        """Return one image, (H,W,3) uint8 RGB prepared as for testing, as the network takes it: (1,3,H,W)."""
+        return self.normalize(nd.array(image[None], ctx=self.ctx, dtype='uint8'))
+
+    def probabilities(self, images):
+        """Return the class probabilities (N,K) of ``images``, (N,3,H,W) and normalised."""
+        return nd.softmax(self.method.net(images), axis=-1)
 
     @classmethod
     def open(cls, folder, which='best', contexts=None):
