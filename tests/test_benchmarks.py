@@ -7,7 +7,7 @@ import pytest
 
 from gluon_fgvc import backbones, benchmarks, cli
 from gluon_fgvc.benchmarks import backbones as table_of_backbones
-from gluon_fgvc.benchmarks import cluttered_mnist, samplers, training_loop, warn_inference
+from gluon_fgvc.benchmarks import cluttered_mnist, fusion, inference, samplers, training_loop, warn_inference
 from gluon_fgvc.benchmarks.comparison import Comparison, spread
 from tools import benchmark
 
@@ -194,19 +194,25 @@ def options_of(module, *words):
 
 
 def test_inference_of_warn_takes_turns_with_its_base(monkeypatch):
-    order, load = [], warn_inference.load_exported
+    order, load = [], inference.load_exported
 
     def counted(folder, ctx):
         metadata, graph = load(folder, ctx)
         graph.register_forward_hook(lambda *_: order.append(metadata['method']))
         return metadata, graph
 
-    monkeypatch.setattr(warn_inference, 'load_exported', counted)
+    monkeypatch.setattr(inference, 'load_exported', counted)
     words = ('--backbone', SMALL, '--base', SMALL, '--depth', '1', '--batch', '2', '--rounds', '3')
     result = warn_inference.measure(options_of(warn_inference, *words))
     assert order == ['finetune', 'warn'] * 5
     assert {name: len(samples) for name, samples in result.seconds.items()} == {'WRN': 3, 'WARN': 3}
     assert result.target == 1.05 and result.settings['depth'] == 1
+
+
+def test_fused_prediction_takes_turns_with_the_exported():
+    result = fusion.measure(options_of(fusion, '--backbone', SMALL, '--size', '32', '--batch', '2', '--rounds', '3'))
+    assert {name: len(samples) for name, samples in result.seconds.items()} == {'exported': 3, 'fused': 3}
+    assert result.kept() and result.settings['backbone'] == SMALL
 
 
 def test_throughput_of_cluttered_mnist(monkeypatch):

@@ -1,6 +1,7 @@
 """What every method promises (gluon_fgvc/methods/base.py), on a small backbone; a new method is found by its file."""
 import dataclasses
 import importlib
+import warnings
 
 import mxnet as mx
 import numpy as np
@@ -197,3 +198,8 @@ def test_export_computes_the_same(name, bake, tmp_path):
                              std=(0.25,) * 3, method=name, images=list(pixels), bake_preprocessing=bake,
                              bake_softmax=bake)
     assert exported.images == 2 and exported.difference <= 1e-5
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)  # that the graph cannot be fused
+        fused, plain = (deploy.Predictor(tmp_path / 'model', fuse=fuse).predict_batch(pixels) for fuse in (True, False))
+    # Where images are sampled by attention, rounding moves places, and on noise the neighbour is another world.
+    np.testing.assert_allclose(fused, plain, rtol=0, atol=1e-2 if name == 'tasn' else 1e-5)

@@ -8,7 +8,7 @@ drift, and only ratios within one run mean something.
 import importlib
 import pkgutil
 
-_HELPERS = ('comparison',)
+_HELPERS = ('comparison', 'inference')
 
 
 def available():

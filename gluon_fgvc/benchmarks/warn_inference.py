@@ -4,15 +4,12 @@ Both networks are exported, read back and run on the same random images in turn.
 first convolution, as in the released code; WARN has three modules of four heads.
 """
 import tempfile
-import time
-from pathlib import Path
 
 import mxnet as mx
-import numpy as np
 
-from gluon_fgvc import backbones, cli, config, deploy, methods
+from gluon_fgvc import cli
 from gluon_fgvc.benchmarks.comparison import Comparison
-from gluon_fgvc.deploy.predictor import load_exported
+from gluon_fgvc.benchmarks.inference import exported, random_images, seconds_in_turn
 
 TARGET = 1.05
 BASE, WARN = 'WRN', 'WARN'
@@ -35,32 +32,12 @@ def add_options(parser):
 def measure(options):
     """Return the :class:`Comparison` of both networks; ``options`` are those of :func:`add_options`."""
     ctx = mx.gpu() if mx.context.num_gpus() else mx.cpu()
+    common = {'classes': options.classes, 'size': options.size}
     with tempfile.TemporaryDirectory() as folder:
-        graphs = {
-            BASE: _exported(folder, BASE, options, ctx, 'finetune', options.base),
-            WARN: _exported(folder, WARN, options, ctx, 'warn', options.backbone, depth=options.depth,
-                            width=options.width)}
-        shape = options.batch, 3, options.size, options.size
-        images = mx.nd.array(np.random.RandomState(0).normal(size=shape), ctx=ctx)
-        seconds = {name: [] for name in graphs}
-        for _ in range(options.rounds + 2):
-            for name, graph in graphs.items():
-                mx.nd.waitall()
-                start = time.perf_counter()
-                graph(images).wait_to_read()
-                seconds[name].append((time.perf_counter() - start) / options.batch)
+        graphs = {BASE: exported(folder, BASE, ctx, options.base, **common),
+                  WARN: exported(folder, WARN, ctx, options.backbone, 'warn', depth=options.depth,
+                                 width=options.width, **common)}
+    seconds = seconds_in_turn(graphs, random_images(options.batch, options.size, ctx), options.rounds)
     return Comparison(settings={**{key: getattr(options, key) for key in (
         'backbone', 'base', 'classes', 'depth', 'width', 'size', 'batch', 'rounds')}, 'device': str(ctx)},
-        unit='image', seconds={name: samples[2:] for name, samples in seconds.items()}, target=TARGET)
-
-
-def _exported(folder, name, options, ctx, method, backbone, **values):
-    backbone = backbones.get(backbone, ctx=ctx)
-    net = methods.create(method, backbone, options.classes, **values).net
-    size = options.size, options.size
-    deploy.export(net, Path(folder) / name, classes=[str(k) for k in range(options.classes)],
-                  test_view=config.TestView(resize=size), input_size=size, mean=backbone.mean, std=backbone.std,
-                  method=method)
-    graph = load_exported(Path(folder) / name, ctx)[1]
-    graph.hybridize(static_alloc=True, static_shape=True)
-    return graph
+        unit='image', seconds=seconds, target=TARGET)

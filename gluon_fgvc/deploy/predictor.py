@@ -14,6 +14,7 @@ from mxnet.gluon import SymbolBlock
 
 from gluon_fgvc.config import TestView
 from gluon_fgvc.data import BrokenImage, Picture, TestTransform
+from gluon_fgvc.deploy import fusion
 from gluon_fgvc.errors import CheckpointError, DataError
 from gluon_fgvc.files import hash_of_file
 from gluon_fgvc.nn import Normalize
@@ -88,12 +89,14 @@ class Predictor(ImageClassifier):
     """An exported model, ready to classify.
 
     :param folder: what :func:`gluon_fgvc.deploy.export` wrote.
+    :param fuse: on CPUs, run the graph with operators fused by oneDNN, see :mod:`gluon_fgvc.deploy.fusion`; where that
+        cannot be, a warning says so and the graph runs as it was exported. Results differ by rounding.
     :raises CheckpointError: for a missing, truncated, altered or foreign file.
 
     ``metadata`` is the content of ``model.json``.
     """
 
-    def __init__(self, folder, ctx=None, batch_size=32):
+    def __init__(self, folder, ctx=None, batch_size=32, fuse=True):
         ctx = ctx or mx.cpu()
         self.metadata, graph = load_exported(folder, ctx)
         graph.hybridize(static_alloc=True, static_shape=True)
@@ -102,6 +105,8 @@ class Predictor(ImageClassifier):
             prepare = Normalize(self.metadata['mean'], self.metadata['std'])
             prepare.collect_params().reset_ctx(ctx)
             prepare.hybridize()
+        if fuse and fusion.is_available(ctx):
+            graph = self._fused(graph, prepare, ctx)
 
         def forward(images):
             output = graph(prepare(images) if prepare else images)
@@ -110,6 +115,16 @@ class Predictor(ImageClassifier):
         resize, crop = self.metadata['resize']['resize'], self.metadata['resize']['crop']
         view = TestView(tuple(resize) if isinstance(resize, list) else resize, crop)
         super().__init__(self.metadata['classes'], TestTransform(view), forward, ctx, batch_size)
+
+    def _fused(self, graph, prepare, ctx):
+        shape = self.metadata['input']['exported_at']
+        height, width = shape[2:] if prepare else shape[1:3]
+        pixels = mx.nd.array(np.random.RandomState(0).randint(0, 256, (2, height, width, 3)), ctx=ctx, dtype='uint8')
+        try:
+            return fusion.fuse(graph, self.metadata['input']['name'], prepare(pixels) if prepare else pixels)
+        except fusion.NotFused as reason:
+            warnings.warn(f'the model runs as exported, not fused by oneDNN: {reason}', stacklevel=3)
+            return graph
 
 
 def load_exported(folder, ctx=None):
