@@ -3,9 +3,8 @@ import tempfile
 
 import mxnet as mx
 
-from gluon_fgvc import cli
+from gluon_fgvc.benchmarks import inference
 from gluon_fgvc.benchmarks.comparison import Comparison
-from gluon_fgvc.benchmarks.inference import exported, random_images, seconds_in_turn
 from gluon_fgvc.deploy import fusion
 from gluon_fgvc.errors import ConfigError
 
@@ -13,11 +12,7 @@ from gluon_fgvc.errors import ConfigError
 def add_options(parser):
     """Add the options that :func:`measure` reads."""
     parser.add_argument('--backbone', default='efficientnet_lite0', metavar='NAME', help='default: %(default)s')
-    parser.add_argument('--size', type=cli.positive, default=224, metavar='PX', help='default: %(default)s')
-    parser.add_argument('--batch', type=cli.positive, default=16, metavar='N',
-                        help='images at once; default: %(default)s')
-    parser.add_argument('--rounds', type=cli.positive, default=15, metavar='N',
-                        help='turns of each, after two to warm up; default: %(default)s')
+    inference.add_options(parser, size=224, batch=16)
 
 
 def measure(options):
@@ -29,12 +24,12 @@ def measure(options):
     if not fusion.is_available(ctx):
         raise ConfigError('this MXNet was built without oneDNN')
     with tempfile.TemporaryDirectory() as folder:
-        graph = exported(folder, 'exported', ctx, options.backbone, size=options.size)
-    images = random_images(options.batch, options.size, ctx)
+        graph = inference.exported(folder, 'exported', ctx, options.backbone, size=options.size)
+    images = inference.random_images(options.batch, options.size, ctx)
     try:
         fused = fusion.fuse(graph, 'data', images)
     except fusion.NotFused as reason:
         raise ConfigError(f"--backbone '{options.backbone}': {reason}") from None
+    seconds = inference.seconds_in_turn({'exported': graph, 'fused': fused}, images, options.rounds)
     return Comparison(settings={key: getattr(options, key) for key in ('backbone', 'size', 'batch', 'rounds')},
-                      unit='image', seconds=seconds_in_turn({'exported': graph, 'fused': fused}, images,
-                                                            options.rounds))
+                      unit='image', seconds=seconds)

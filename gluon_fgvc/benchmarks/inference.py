@@ -5,10 +5,19 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
-from gluon_fgvc import backbones, config, deploy, methods
+from gluon_fgvc import backbones, cli, config, deploy, methods
 from gluon_fgvc.deploy.predictor import load_exported
 
 WARM_UP = 2  # rounds that are not counted
+
+
+def add_options(parser, size, batch):
+    """Add the options that such measurements share; ``size`` and ``batch`` are defaults."""
+    parser.add_argument('--size', type=cli.positive, default=size, metavar='PX', help='default: %(default)s')
+    parser.add_argument('--batch', type=cli.positive, default=batch, metavar='N',
+                        help='images at once; default: %(default)s')
+    parser.add_argument('--rounds', type=cli.positive, default=15, metavar='N',
+                        help='turns of each, after two to warm up; default: %(default)s')
 
 
 def exported(folder, name, ctx, backbone, method='finetune', classes=10, size=224, **values):

@@ -8,8 +8,8 @@ import tempfile
 import mxnet as mx
 
 from gluon_fgvc import cli
+from gluon_fgvc.benchmarks import inference
 from gluon_fgvc.benchmarks.comparison import Comparison
-from gluon_fgvc.benchmarks.inference import exported, random_images, seconds_in_turn
 
 TARGET = 1.05
 BASE, WARN = 'WRN', 'WARN'
@@ -22,11 +22,7 @@ def add_options(parser):
     parser.add_argument('--classes', type=cli.positive, default=10, metavar='K', help='default: %(default)s')
     parser.add_argument('--depth', type=cli.positive, default=3, metavar='AD', help='default: %(default)s')
     parser.add_argument('--width', type=cli.positive, default=4, metavar='AW', help='default: %(default)s')
-    parser.add_argument('--size', type=cli.positive, default=32, metavar='PX', help='default: %(default)s')
-    parser.add_argument('--batch', type=cli.positive, default=32, metavar='N',
-                        help='images at once; default: %(default)s')
-    parser.add_argument('--rounds', type=cli.positive, default=15, metavar='N',
-                        help='turns of each, after two to warm up; default: %(default)s')
+    inference.add_options(parser, size=32, batch=32)
 
 
 def measure(options):
@@ -34,10 +30,10 @@ def measure(options):
     ctx = mx.gpu() if mx.context.num_gpus() else mx.cpu()
     common = {'classes': options.classes, 'size': options.size}
     with tempfile.TemporaryDirectory() as folder:
-        graphs = {BASE: exported(folder, BASE, ctx, options.base, **common),
-                  WARN: exported(folder, WARN, ctx, options.backbone, 'warn', depth=options.depth,
-                                 width=options.width, **common)}
-    seconds = seconds_in_turn(graphs, random_images(options.batch, options.size, ctx), options.rounds)
+        graphs = {BASE: inference.exported(folder, BASE, ctx, options.base, **common),
+                  WARN: inference.exported(folder, WARN, ctx, options.backbone, 'warn', depth=options.depth,
+                                           width=options.width, **common)}
+    images = inference.random_images(options.batch, options.size, ctx)
     return Comparison(settings={**{key: getattr(options, key) for key in (
         'backbone', 'base', 'classes', 'depth', 'width', 'size', 'batch', 'rounds')}, 'device': str(ctx)},
-        unit='image', seconds=seconds, target=TARGET)
+        unit='image', seconds=inference.seconds_in_turn(graphs, images, options.rounds), target=TARGET)

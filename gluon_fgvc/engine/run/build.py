@@ -35,6 +35,7 @@ def contexts_of(setting):
 
 
 def seed_initialisers(seed):
+    """Make what is initialised next repeatable."""
     mx.random.seed(seed)
     np.random.seed(seed)  # some MXNet initialisers draw from numpy's global stream
 
