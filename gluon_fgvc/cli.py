@@ -5,6 +5,9 @@ import os
 import signal
 import sys
 import threading
+import time
+import traceback
+import warnings
 from contextlib import contextmanager
 
 from gluon_fgvc import config
@@ -25,13 +28,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main, argv=None):
-    """Call ``main(argv)`` and return the exit code: user errors become one line on stderr.
+    """Call ``main(argv)`` and return the exit code: user errors, and warnings, become one line each on stderr.
 
     0 ok, 1 failed, 2 usage or configuration, 3 a check found problems. Anything that is not the
     user's to mend keeps its traceback.
     """
     try:
-        with _no_interrupt_lost():
+        with _no_interrupt_lost(), _warnings_on_one_line():
             return main(argv) or OK
     except UserError as error:
         message, code = str(error), error.exit_code
@@ -55,20 +58,41 @@ def _no_interrupt_lost():
     Arrays are destroyed all the time in training, so that happens. An array whose construction Ctrl-C broke off has
     nothing to be destroyed, which is not worth a word either.
     """
-    ordinary = sys.unraisablehook
+    ordinary, main = sys.unraisablehook, threading.main_thread().ident
 
     def hook(unraisable):
         if unraisable.exc_type is KeyboardInterrupt:
-            threading.Timer(0.02, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+            threading.Thread(target=interrupt).start()
         elif not (unraisable.exc_type is AttributeError
                   and getattr(unraisable.object, '__qualname__', None) == 'NDArrayBase.__del__'):
             ordinary(unraisable)
+
+    def interrupt():
+        time.sleep(0.02)
+        while any(frame.f_code is hook.__code__ for frame, _ in traceback.walk_stack(sys._current_frames()[main])):
+            time.sleep(0.02)  # within the hook it would be lost again
+        signal.pthread_kill(main, signal.SIGINT)
 
     sys.unraisablehook = hook
     try:
         yield
     finally:
         sys.unraisablehook = ordinary
+
+
+@contextmanager
+def _warnings_on_one_line():
+    """Print what a warning says without the place in the program and its line of code, which say nothing to a user."""
+    ordinary = warnings.formatwarning
+
+    def one_line(message, category, filename, lineno, line=None):
+        return 'warning: ' + ' '.join(str(message).split()) + '\n'
+
+    warnings.formatwarning = one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = ordinary
 
 
 # Conditions of the machine rather than defects of the program.

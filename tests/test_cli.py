@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -368,7 +369,11 @@ def test_writes_that_fail_during_training(here, call, limit):
     assert call('evaluate', 'run', '--split', 'val')[0] == 0
 
 
-def test_an_interrupt_within_a_destructor_is_not_lost(capfd):
+@pytest.mark.parametrize('delay', [0, 0.1])  # of a busy machine
+def test_an_interrupt_within_a_destructor_is_not_lost(capfd, monkeypatch, delay):
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, 'start', lambda thread: (start(thread), time.sleep(delay)))
+
     class Array:
         def __del__(self):
             signal.raise_signal(signal.SIGINT)
@@ -387,6 +392,12 @@ def test_an_array_that_was_never_built_is_destroyed_in_silence(capfd):
         mx.nd.NDArray.__new__(mx.nd.NDArray)  # Ctrl-C within its constructor leaves it so
 
     assert cli.run(main) == 0 and capfd.readouterr().err == ''
+
+
+def test_a_warning_is_one_line_without_its_place():
+    script = "import warnings; from gluon_fgvc import cli; cli.run(lambda argv: warnings.warn('one\\nthing'))"
+    process = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    assert (process.returncode, process.stdout, process.stderr) == (0, '', 'warning: one thing\n')
 
 
 def test_interrupted(here):
