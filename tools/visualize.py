@@ -12,7 +12,7 @@ import numpy as np
 
 from gluon_fgvc import cli, data
 from gluon_fgvc.analysis import activation_maximization, channels
-from gluon_fgvc.analysis.attention_maps import write_page
+from gluon_fgvc.analysis.attention_maps import write_page, write_sheet
 from gluon_fgvc.analysis.cam import activation_on_images, share_inside
 from gluon_fgvc.analysis.look import look
 from gluon_fgvc.analysis.plots import percent
@@ -32,6 +32,8 @@ def main(argv=None):
     parser.add_argument('--split', choices=('test', 'val', 'train'), help="the run's images instead of INPUT")
     parser.add_argument('--baseline', metavar='RUN', help='another run on the same classes, to compare with')
     parser.add_argument('--out', metavar='FILE', type=Path, help='the page; default: maps.html in the run folder')
+    parser.add_argument('--sheet', metavar='FILE', type=Path,
+                        help='also one picture with a line for each image, for papers and slides; .png or .jpg')
     parser.add_argument('--which', default='best', choices=('best', 'last'), help='checkpoint; default: %(default)s')
     parser.add_argument('--limit', metavar='N', type=cli.positive, default=50,
                         help='images at most, of a split evenly spread; default: %(default)s')
@@ -44,6 +46,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if bool(args.inputs) == bool(args.split):
         raise ConfigError('give images, folders or globs, or --split')
+    if args.sheet and args.sheet.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
+        raise ConfigError(f"--sheet '{args.sheet}' must end in .png, .jpg or .jpeg")
 
     paths = find_images(args.inputs) if args.inputs else None
     contexts = run.contexts_of(cli.contexts_setting(args.gpus)) if args.gpus is not None else None
@@ -60,7 +64,9 @@ def main(argv=None):
     out = args.out or opened.folder / 'maps.html'
     sections = look_at_channels(opened, rows, args.channels, args.layer) if args.channels else ()
     write_page(rows, out, f'Where {opened.cfg.method.name} on {opened.cfg.backbone.name} looks', sections)
-    print(f"{len(rows)} {f'of {len(paths)} ' if paths else ''}images: {out}")
+    if args.sheet:
+        write_sheet(rows, args.sheet)
+    print(f"{len(rows)} {f'of {len(paths)} ' if paths else ''}images: {out}{f', {args.sheet}' if args.sheet else ''}")
 
 
 def examples(opened, split, limit, transform):
@@ -71,7 +77,7 @@ def examples(opened, split, limit, transform):
     for index in np.unique(np.linspace(0, len(images) - 1, min(limit, len(images))).astype(int)):
         image = images.read(index)
         box = None if images.boxes is None else transform.box(images.boxes[index], image.shape)
-        yield images.paths[index], image, opened.classes[images.labels[index]], box
+        yield Path(images.paths[index]).name, image, opened.classes[images.labels[index]], box
 
 
 def compared(opened, name, image, label, box, baseline):

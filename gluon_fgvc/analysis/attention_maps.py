@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 
 from gluon_fgvc.analysis import pictures, plots, sampling
+from gluon_fgvc.analysis.contact_sheet import Item, contact_sheet
 from gluon_fgvc.analysis.markup import STYLE, page, tag
 from gluon_fgvc.analysis.plots import percent
 from gluon_fgvc.files import write_atomically
@@ -68,6 +69,31 @@ class Row(NamedTuple):
     regions: Mapping[str, np.ndarray] = MappingProxyType({})  # name → (H,W), 1 in a part of the photograph and else 0
 
 
+class Picture(NamedTuple):
+    """One picture of a row."""
+
+    name: str
+    image: np.ndarray  # uint8 RGB
+    summary: str       # what it shows, for those who do not see it
+    detail: str = ''   # size and range
+
+
+def pictures_of(row):
+    """Yield each :class:`Picture` of a row: the photograph, heat maps, sampling points and what they give, parts."""
+    yield Picture('photograph', row.image, 'photograph')
+    for name, values in row.maps.items():
+        values = np.asarray(values)
+        yield Picture(name, overlay(row.image, values), f'heat map of {name}',
+                      f'{values.shape[0]}×{values.shape[1]}, {values.min():.3g} to {values.max():.3g}')
+    for name, grid in row.grids.items():
+        image = sampling.sampled(row.image, grid)
+        yield Picture(f'{name}, points', sampling.points(row.image, grid), f'sampling points, {name}')
+        yield Picture(f'{name}, sampled', image, f'the image sampled there, {name}',
+                      f'{image.shape[0]}×{image.shape[1]}')
+    for name, inside in row.regions.items():
+        yield Picture(name, np.round(row.image * inside[..., None]).astype('uint8'), name)
+
+
 def write_page(rows, path, title='Attention maps', sections=()):
     """Write one self-contained HTML page with a line of pictures for each of ``rows``; return its path.
 
@@ -84,15 +110,30 @@ def write_page(rows, path, title='Attention maps', sections=()):
     return write_atomically(path, text)
 
 
+def write_sheet(rows, path, side=128):
+    """Write one picture with a line for each of ``rows``, which must have the same maps; return its path.
+
+    :param path: ends in .png, .jpg or .jpeg.
+    :param side: pixels that each picture may fill.
+    """
+    lines = [[Item('', [f'{row.predicted} {percent(row.probability)}'] if k == 0 else [picture.name],
+                   row.predicted == row.label if k == 0 and row.label is not None else None, picture.image)
+              for k, picture in enumerate(pictures_of(row))] for row in rows]
+    return contact_sheet([item for line in lines for item in line], path, len(lines[0]), side)
+
+
 def drawn(row):
-    """Return the markup of the pictures and bars of a :class:`Row`; it takes ``MAPS_STYLE``."""
-    figures = tag('div', _picture(row.image, 'photograph', f'{row.name}: photograph'), [
-        _picture(overlay(row.image, values), _caption(name, values), f'{row.name}: heat map of {name}')
-        for name, values in row.maps.items()], [_sampled(row, name, grid) for name, grid in row.grids.items()], [
-        _picture(np.round(row.image * values[..., None]).astype('uint8'), tag('strong', name), f'{row.name}: {name}')
-        for name, values in row.regions.items()], class_='maps')
-    bars = tag('div', [_bars(row, title, shares) for title, shares in row.shares.items()], class_='maps')
-    return [figures, bars if row.shares else None]
+    """Return the markup of the pictures and bars of a :class:`Row`; it takes ``MAPS_STYLE``.
+
+    Maps whose names begin with the title of a group of shares begin a line of their own, with the bars at its end.
+    """
+    lines = {None: [], **{title: [] for title in row.shares}}
+    for picture in pictures_of(row):
+        title = next((title for title in row.shares if picture.name.startswith(f'{title} ')), None)
+        lines[title].append(_figure(row, picture))
+    for title in row.shares:
+        (lines[title] or lines[None]).append(_bars(row, title))
+    return [tag('div', line, class_='maps') for line in lines.values() if line]
 
 
 def reading_aid():
@@ -102,29 +143,17 @@ def reading_aid():
     return [tag('p', note, class_='soft'), _scale()]
 
 
-def _caption(name, values):
-    values = np.asarray(values)
-    size = f'{values.shape[0]}×{values.shape[1]}'
-    return [tag('strong', name), f' {size}, {values.min():.3g} to {values.max():.3g}']
+def _figure(row, picture):
+    image = tag('img', src=pictures.jpeg_uri(picture.image, 88), alt=f'{row.name}: {picture.summary}',
+                width=picture.image.shape[1], height=picture.image.shape[0], loading='lazy')
+    return tag('figure', image, tag('figcaption', tag('strong', picture.name), ' ', tag('span', picture.detail)))
 
 
-def _picture(image, caption, summary):
-    return tag('figure', tag('img', src=pictures.jpeg_uri(image, 88), alt=summary, width=image.shape[1],
-                             height=image.shape[0], loading='lazy'), tag('figcaption', caption))
-
-
-def _sampled(row, name, grid):
-    image = sampling.sampled(row.image, grid)
-    return [_picture(sampling.points(row.image, grid), [tag('strong', name), ': points'],
-                     f'{row.name}: sampling points, {name}'),
-            _picture(image, [tag('strong', name), f': sampled, {image.shape[0]}×{image.shape[1]}'],
-                     f'{row.name}: the image sampled there, {name}')]
-
-
-def _bars(row, title, shares):
+def _bars(row, title):
+    shares = row.shares[title]
     said = ', '.join(f'{name} {percent(float(share))}' for name, share in shares.items())
     return tag('figure', plots.share_bars(shares, f'{row.name}: {title}: {said}'),
-               tag('figcaption', tag('strong', title)))
+               tag('figcaption', tag('strong', title), ' shares'))
 
 
 def _scale():
@@ -136,9 +165,10 @@ def _scale():
 
 
 MAPS_STYLE = """
-.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(224px, 45%), 1fr)); gap: 1rem; }
+.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(190px, 45%), 1fr)); gap: 1rem; }
 .maps + .maps { margin-top: 1rem; }
-.maps img { width: 100%; height: auto; border-radius: 4px; display: block; } .maps figcaption { margin-top: .3rem; }
+.maps img { width: 100%; height: auto; border-radius: 4px; display: block; }
+.maps figcaption { margin-top: .3rem; } .maps figcaption span { white-space: nowrap; }
 """
 _STYLE = """
 .thumbnails { grid-template-columns: repeat(auto-fill, minmax(min(130px, 30%), 1fr)); }

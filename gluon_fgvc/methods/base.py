@@ -61,7 +61,7 @@ class Method:
     def values(self, images):
         """Return shares that a network decides on, for bar charts: dict of title → dict of name → NDArray (N,).
 
-        They lie in [0, 1]. A method need not have any.
+        They lie in [0, 1]. A method need not have any. Maps named "TITLE …" are drawn beside the bars of that title.
         """
         return {}
 

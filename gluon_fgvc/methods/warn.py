@@ -92,7 +92,7 @@ class Method(Base):
         with autograd.predict_mode():
             outputs = dict(zip(self.OUTPUTS, self.train_net(images)))
             heads = self.train_net.head_gates(images)
-        groups = {f'heads of {stage}': {f'head {head + 1}': gates[:, head] for head in range(gates.shape[1])}
+        groups = {stage: {f'head {head + 1}': gates[:, head] for head in range(gates.shape[1])}
                   for stage, gates in zip(self.stages, heads)}
         if 'gates' in outputs:
             names = [*self.stages, 'classifier']

@@ -1,10 +1,12 @@
+import re
+
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from gluon_fgvc.analysis import attention_maps, contact_sheet
-from gluon_fgvc.analysis.attention_maps import Row, overlay, write_page
+from gluon_fgvc.analysis.attention_maps import Row, drawn, overlay, write_page, write_sheet
 from gluon_fgvc.analysis.contact_sheet import Item
 
 
@@ -107,3 +109,23 @@ def test_shares_become_bars(tmp_path):
     text = open(write_page(rows, tmp_path / 'maps.html')).read()
     assert 'aria-label="a.png: outputs: stage4 25.0\u00a0%, classifier &amp; co 75.0\u00a0%"' in text
     assert 'width="22.5"' in text and 'width="67.5"' in text and '>classifier …<' in text
+
+
+def test_maps_begin_a_line_with_the_bars_of_their_title():
+    maps = {'cam': np.eye(2), 'stage4 head 1': np.eye(2), 'stage4 head 2': np.eye(2), 'stage3 head 1': np.eye(2)}
+    shares = {'outputs': {'stage4': 1.0}, 'stage4': {'head 1': 0.5, 'head 2': 0.5}, 'stage3': {'head 1': 1.0}}
+    lines = drawn(Row('a.png', np.zeros((8, 8, 3), 'uint8'), maps, 'cat', 1.0, shares=shares))
+    assert [re.findall(r'<strong>(.*?)</strong>', str(line)) for line in lines] == [
+        ['photograph', 'cam', 'outputs'], ['stage4 head 1', 'stage4 head 2', 'stage4'], ['stage3 head 1', 'stage3']]
+
+
+def test_a_sheet_of_maps_has_a_line_for_each_photograph(tmp_path):
+    image = np.full((8, 8, 3), 200, 'uint8')
+    rows = [Row(name, image, {'cam': np.eye(2), 'second': np.eye(2)}, 'cat', 1.0, label)
+            for name, label in (('a.png', 'cat'), ('b.png', 'dog'))]
+    with Image.open(write_sheet(rows, tmp_path / 'maps.png', 64)) as sheet:
+        pixels = np.asarray(sheet).astype(int)
+    assert sheet.size == (14 + 3 * (72 + 14), 14 + 2 * (72 + 6 + 17 + 14))
+    frames = [tuple(pixels[14 + line * 109, 14 + column * 86]) for line in range(2) for column in range(3)]
+    neutral = contact_sheet.NEUTRAL
+    assert frames == [contact_sheet.RIGHT, neutral, neutral, contact_sheet.WRONG, neutral, neutral]

@@ -286,13 +286,13 @@ def test_maps_and_values():
     for name, mask in maps.items():
         np.testing.assert_allclose(mask.asnumpy().sum((1, 2)), 1, rtol=1e-5)
     assert {title: list(bars) for title, bars in values.items()} == {
-        'outputs': ['stage4', 'stage3', 'classifier'], 'heads of stage4': ['head 1', 'head 2'],
-        'heads of stage3': ['head 1', 'head 2']}
+        'outputs': ['stage4', 'stage3', 'classifier'], 'stage4': ['head 1', 'head 2'],
+        'stage3': ['head 1', 'head 2']}
     for bars in values.values():
         np.testing.assert_allclose(sum(share.asnumpy() for share in bars.values()), np.ones(3), rtol=1e-5)
     without = create(gates=False, width=2).values(images())
-    assert list(without) == ['heads of stage4', 'heads of stage3']
-    np.testing.assert_allclose(without['heads of stage3']['head 2'].asnumpy(), 0.5)
+    assert list(without) == ['stage4', 'stage3']
+    np.testing.assert_allclose(without['stage3']['head 2'].asnumpy(), 0.5)
 
 
 @pytest.mark.parametrize('side', [32, 75])

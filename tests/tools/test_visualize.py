@@ -78,14 +78,16 @@ def test_two_networks_side_by_side(here, capfd):
 
 
 def test_files_and_a_limit(here, capfd):
-    assert cli.run(visualize.main, ['base', 'images/test', '--limit', '3']) == 0
-    assert capfd.readouterr().out == '3 of 4 images: base/maps.html\n'
+    assert cli.run(visualize.main, ['base', 'images/test', '--limit', '3', '--sheet', 'maps.jpg']) == 0
+    assert capfd.readouterr().out == '3 of 4 images: base/maps.html, maps.jpg\n'
+    assert (here / 'maps.jpg').stat().st_size > 1000
     assert 'class activation' in (here / 'base/maps.html').read_text()
 
 
 @pytest.mark.parametrize('says, words', [
     ('give images, folders or globs, or --split', ['cra']),
-    ('give images, folders or globs, or --split', ['cra', 'images/test', '--split', 'test'])])
+    ('give images, folders or globs, or --split', ['cra', 'images/test', '--split', 'test']),
+    ("--sheet 'maps.svg' must end in .png, .jpg or .jpeg", ['cra', 'images/test', '--sheet', 'maps.svg'])])
 def test_mistakes(here, capfd, says, words):
     assert cli.run(visualize.main, words) == 2
     error = capfd.readouterr().err

@@ -73,7 +73,7 @@ def test_masks_and_gates_are_on_the_page(folder, capsys):
     assert '3 of 3 images' in capsys.readouterr().out
     for name in ('conv5 head 1', 'conv5 head 2', 'pool3 head 2'):
         assert text.count(f'heat map of {name}"') == 3
-    for title, bars in (('outputs', ['conv5', 'pool3', 'classifier']), ('heads of conv5', ['head 1', 'head 2'])):
+    for title, bars in (('outputs', ['conv5', 'pool3', 'classifier']), ('conv5', ['head 1', 'head 2'])):
         for shares in re.findall(f'{title}: ([^"]*)"', text):
             percents = dict(re.findall(r'(?:^|, )([^,]*?) ([\d.]+)\u00a0%', shares))
             assert list(percents) == bars and abs(sum(map(float, percents.values())) - 100) < 0.2
