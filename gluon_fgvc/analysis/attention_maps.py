@@ -1,4 +1,5 @@
 """What a network looks at, drawn over the photograph: heat-map overlays, sampling points, gates, and a page of them."""
+from textwrap import wrap
 from types import MappingProxyType
 from typing import Mapping, NamedTuple, Optional
 
@@ -110,15 +111,18 @@ def write_page(rows, path, title='Attention maps', sections=()):
     return write_atomically(path, text)
 
 
-def write_sheet(rows, path, side=128):
+def write_sheet(rows, path, side=160):
     """Write one picture with a line for each of ``rows``, which must have the same maps; return its path.
 
     :param path: ends in .png, .jpg or .jpeg.
     :param side: pixels that each picture may fill.
     """
-    lines = [[Item('', [f'{row.predicted} {percent(row.probability)}'] if k == 0 else [picture.name],
-                   row.predicted == row.label if k == 0 and row.label is not None else None, picture.image)
-              for k, picture in enumerate(pictures_of(row))] for row in rows]
+    lines = []
+    for row in rows:
+        photograph, *others = pictures_of(row)
+        correct = None if row.label is None else row.predicted == row.label
+        lines.append([Item('', [row.predicted, f'{row.probability:.1%}'], correct, photograph.image)]
+                     + [Item('', wrap(picture.name, side // 8), None, picture.image) for picture in others])
     return contact_sheet([item for line in lines for item in line], path, len(lines[0]), side)
 
 

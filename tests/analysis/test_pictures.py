@@ -125,7 +125,7 @@ def test_a_sheet_of_maps_has_a_line_for_each_photograph(tmp_path):
             for name, label in (('a.png', 'cat'), ('b.png', 'dog'))]
     with Image.open(write_sheet(rows, tmp_path / 'maps.png', 64)) as sheet:
         pixels = np.asarray(sheet).astype(int)
-    assert sheet.size == (14 + 3 * (72 + 14), 14 + 2 * (72 + 6 + 17 + 14))
-    frames = [tuple(pixels[14 + line * 109, 14 + column * 86]) for line in range(2) for column in range(3)]
+    assert sheet.size == (14 + 3 * (72 + 14), 14 + 2 * (72 + 6 + 2 * 17 + 14))
+    frames = [tuple(pixels[14 + line * 126, 14 + column * 86]) for line in range(2) for column in range(3)]
     neutral = contact_sheet.NEUTRAL
     assert frames == [contact_sheet.RIGHT, neutral, neutral, contact_sheet.WRONG, neutral, neutral]
