@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from gluon_fgvc import cli
-from gluon_fgvc.analysis import schedule_search, study
+from gluon_fgvc.analysis import schedule_search, study, study_page, study_results
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.files import write_atomically
 
@@ -57,18 +57,18 @@ def main(argv=None, train=TRAIN):
             raise ConfigError('give --name and --cfg, or --render alone')
         runs = study.plan(args.name, args.cfg, args.seeds, args.folds, overrides, args.work_dir,
                           [(name, variants[name]) for name in args.variants or ()])
-        study.check_results(args.name, runs, args.results)
+        study_results.check_results(args.name, runs, args.results)
         print('\n'.join(study.describe(runs, args.evaluate)), flush=True)
         if args.plan:
             return cli.OK
         failed = study.execute(runs, train, args.evaluate, say=lambda line: print(line, flush=True))
         command = shlex.join(['python', 'tools/study.py', *argv])
-        print(f'results: {study.collect(args.name, runs, command, args.results)}')
+        print(f'results: {study_results.collect(args.name, runs, command, args.results)}')
         if failed:
             titles = ', '.join(run.title for run in failed)
             print(f'error: {len(failed)} of {len(runs)} runs failed: {titles}', file=sys.stderr)
-    study.draw_curves(args.results)
-    print(f"page: {write_atomically(f'{args.results}.md', study.render(args.results))}")
+    study_page.draw_curves(args.results)
+    print(f"page: {write_atomically(f'{args.results}.md', study_page.render(args.results))}")
     return cli.FAILED if failed else cli.OK
 
 

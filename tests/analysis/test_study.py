@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gluon_fgvc import cli
-from gluon_fgvc.analysis import study
+from gluon_fgvc.analysis import study, study_page
 from gluon_fgvc.errors import CheckpointError, ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -218,23 +218,23 @@ def test_configurations_are_compared_with_the_first(run_tool):
         run['cost'] = {'parameters': 4_000_000 + 500_000 * own, 'multiply_adds': 400_000_000}
     second['summary']['test']['top1']['mean'] = 0.83
     del second['runs'][2]  # has no partner: a difference of two runs
-    text = '\n'.join(study._comparison(tree))
+    text = '\n'.join(study_page._comparison(tree))
     assert '| a | – | – | 4.00 | – | 0.400 |' in text
     assert '| b | 2 | +3.00 ± 1.41 | 4.50 | +6.00 | 0.400 | 208 |' in text
     assert 'Differences of test top-1 to a, in points' in text
     for run in first['runs'] + second['runs']:
         run['cost'] = None  # results of before it was kept
-    assert '| b | 2 | +3.00 ± 1.41 | – | – | – | – |' in '\n'.join(study._comparison(tree))
+    assert '| b | 2 | +3.00 ± 1.41 | – | – | – | – |' in '\n'.join(study_page._comparison(tree))
 
 
 def test_render_refuses_other_files(tmp_path):
     (tmp_path / 'x.json').write_text('[]')
     with pytest.raises(CheckpointError, match='is not a results file'):
-        study.render(tmp_path)
+        study_page.render(tmp_path)
 
 
 def test_the_committed_page_is_what_the_results_say():
-    assert (ROOT / 'docs' / 'results.md').read_text(encoding='utf-8') == study.render(ROOT / 'docs' / 'results')
+    assert (ROOT / 'docs' / 'results.md').read_text(encoding='utf-8') == study_page.render(ROOT / 'docs' / 'results')
 
 
 def test_status_needs_the_record(tmp_path):
