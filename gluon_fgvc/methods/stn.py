@@ -51,7 +51,7 @@ class Method(Base):
         """Return where the window lies, (N,H,W): how strongly the window depends on each pixel of the image."""
         images = images.copy()
         with autograd.predict_mode():
-            _, theta = self.train_net(images)
+            _, theta = self.train_net.transformer(images)
         images.attach_grad()
         with autograd.record(train_mode=False):
             window = affine_sample(nd, images, theta, self.train_net.transformer.size)
@@ -60,7 +60,7 @@ class Method(Base):
 
     def seen(self, images):
         with autograd.predict_mode():
-            _, theta = self.train_net(images)
+            _, theta = self.train_net.transformer(images)
         return affine_grid(nd, images, theta, self.train_net.transformer.size)
 
     def grids(self, images):
