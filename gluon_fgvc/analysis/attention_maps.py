@@ -112,7 +112,7 @@ def write_page(rows, path, title='Attention maps', sections=()):
 
 
 def write_sheet(rows, path, side=160):
-    """Write one picture with a line for each of ``rows``, which must have the same maps; return its path.
+    """Write one picture with a line for each of ``rows``; return its path.
 
     :param path: ends in .png, .jpg or .jpeg.
     :param side: pixels that each picture may fill.
@@ -123,7 +123,9 @@ def write_sheet(rows, path, side=160):
         correct = None if row.label is None else row.predicted == row.label
         lines.append([Item('', [row.predicted, f'{row.probability:.1%}'], correct, photograph.image)]
                      + [Item('', wrap(picture.name, side // 8), None, picture.image) for picture in others])
-    return contact_sheet([item for line in lines for item in line], path, len(lines[0]), side)
+    columns = max(map(len, lines))
+    items = [item for line in lines for item in line + [None] * (columns - len(line))]
+    return contact_sheet(items, path, columns, side)
 
 
 def drawn(row):

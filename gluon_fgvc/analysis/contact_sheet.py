@@ -31,7 +31,7 @@ def contact_sheet(items, out, columns=6, side=200):
     Wrong predictions are framed orange and marked ✗, right ones blue and ✓. Images keep their
     aspect; one that cannot be read leaves an empty frame that says so. Captions are cut to the width.
 
-    :param items: sequence of :class:`Item`, at least one.
+    :param items: sequence of :class:`Item`, at least one; None leaves a place empty.
     :param out: path ending in .jpg, .jpeg or .png.
     :param side: width and height in pixels that an image may fill.
     :raises ValueError: for no items, or a name that ends otherwise.
@@ -42,14 +42,15 @@ def contact_sheet(items, out, columns=6, side=200):
     if kind is None:
         raise ValueError(f"'{out}' must end in .jpg, .jpeg or .png")
     columns = min(columns, len(items))
-    lines = max(len(item.lines) for item in items)
+    lines = max(len(item.lines) for item in items if item)
     width, height = side + 2 * _FRAME, side + 2 * _FRAME + 6 + lines * _LINE
     rows = -(-len(items) // columns)
     sheet = Image.new('RGB', (_GAP + columns * (width + _GAP), _GAP + rows * (height + _GAP)), _GROUND)
     draw = ImageDraw.Draw(sheet)
     for k, item in enumerate(items):
-        x, y = _GAP + k % columns * (width + _GAP), _GAP + k // columns * (height + _GAP)
-        _place(sheet, draw, item, x, y, side)
+        if item:
+            x, y = _GAP + k % columns * (width + _GAP), _GAP + k // columns * (height + _GAP)
+            _place(sheet, draw, item, x, y, side)
     temporary = f'{out}.tmp'
     sheet.save(temporary, kind, **({'quality': 90} if kind == 'JPEG' else {}))
     os.replace(temporary, out)

@@ -121,11 +121,12 @@ def test_maps_begin_a_line_with_the_bars_of_their_title():
 
 def test_a_sheet_of_maps_has_a_line_for_each_photograph(tmp_path):
     image = np.full((8, 8, 3), 200, 'uint8')
-    rows = [Row(name, image, {'cam': np.eye(2), 'second': np.eye(2)}, 'cat', 1.0, label)
-            for name, label in (('a.png', 'cat'), ('b.png', 'dog'))]
+    rows = [Row('a.png', image, {'cam': np.eye(2), 'second': np.eye(2)}, 'cat', 1.0, 'cat'),
+            Row('b.png', image, {'cam': np.eye(2)}, 'cat', 1.0, 'dog')]
     with Image.open(write_sheet(rows, tmp_path / 'maps.png', 64)) as sheet:
         pixels = np.asarray(sheet).astype(int)
     assert sheet.size == (14 + 3 * (72 + 14), 14 + 2 * (72 + 6 + 2 * 17 + 14))
     frames = [tuple(pixels[14 + line * 126, 14 + column * 86]) for line in range(2) for column in range(3)]
     neutral = contact_sheet.NEUTRAL
-    assert frames == [contact_sheet.RIGHT, neutral, neutral, contact_sheet.WRONG, neutral, neutral]
+    white = (255, 255, 255)
+    assert frames == [contact_sheet.RIGHT, neutral, neutral, contact_sheet.WRONG, neutral, white]
