@@ -167,7 +167,6 @@ class _Samples:
                     'width], in data.train and data.test')
         return np.stack(images) if images else None, np.array(indices, dtype=np.int64), broken, None
 
-
     def _image(self, index):
         if self._cache is None:
             return self._set.open(index)
