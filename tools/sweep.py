@@ -48,8 +48,7 @@ def main(argv=None):
     print('\n'.join(table(args.key, lines)))
     option = args.key.split('.')[-1]
     numeric = all(isinstance(value, (int, float)) and value > 0 for value in values)
-    positive = all(error > 0 for line in lines for error in line.y)
-    chart = write_lines(args.out.with_suffix('.svg'), lines, option, f'{args.split} error, %', numeric, log_y=positive)
+    chart = write_lines(args.out.with_suffix('.svg'), lines, option, f'{args.split} error, %', numeric, log_y=True)
     print(f'chart: {chart}')
     return cli.OK
 

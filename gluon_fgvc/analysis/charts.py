@@ -27,7 +27,7 @@ def write_lines(path, lines, x_label, y_label, powers_of_two=False, log_y=False)
     """Write an SVG of ``lines`` with a legend beside it, the same bytes for the same lines; return ``path``.
 
     :param powers_of_two: x is drawn by its logarithm, with a tick at each value of the first line.
-    :param log_y: y, which must be positive, is drawn by its logarithm, so that equal ratios have equal heights.
+    :param log_y: y is drawn by its logarithm, so that equal ratios have equal heights; unless one is 0 or below.
     """
     figure = Figure(figsize=(8, 4.2), layout='constrained')
     axes = figure.add_subplot()
@@ -43,9 +43,9 @@ def write_lines(path, lines, x_label, y_label, powers_of_two=False, log_y=False)
         axes.set_xticks(lines[0].x, [f'{value:g}' for value in lines[0].x])
     elif all(isinstance(value, int) for line in lines for value in line.x):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if log_y:
+    if log_y and all(value > 0 for line in lines for value in line.y):
         axes.set_yscale('log')
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         axes.yaxis.set_major_formatter('{x:g}')
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel=x_label, ylabel=y_label)

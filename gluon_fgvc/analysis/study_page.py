@@ -29,7 +29,7 @@ def _study(tree):
     name = _namer(tree)
     parts = [f"## {tree['name']}\n", _summary_table(tree), *_comparison(tree), '### Runs\n', _run_table(tree)]
     if _curves(tree):
-        parts.insert(2, f"![Validation accuracy after each epoch](results/{tree['name']}.svg)\n")
+        parts.insert(2, f"![Validation error after each epoch](results/{tree['name']}.svg)\n")
     evaluations = [[name(e), e['seed'], _or_dash(e['fold']), _when(e['evaluated_at']), _or_dash(e['checkpoint']),
                     _percent(e['top1'])] for e in tree['evaluations']]
     parts.append(f'### Evaluations of the test split: {len(evaluations)}\n')
@@ -44,11 +44,14 @@ def _study(tree):
 
 
 def draw_curves(results):
-    """Write ``<results>/<study>.svg``, validation accuracies by epoch, for the studies that have them."""
+    """Write ``<results>/<study>.svg``, validation errors by epoch, for the studies that have them.
+
+    Errors by their logarithm keep apart what accuracies press against 100 %.
+    """
     for path in sorted(Path(results).glob('*.json')):
         tree = load(path)
         if _curves(tree):
-            write_lines(path.with_suffix('.svg'), _curves(tree), 'epoch', 'validation top-1, %')
+            write_lines(path.with_suffix('.svg'), _curves(tree), 'epoch', 'validation top-1 error, %', log_y=True)
 
 
 def _curves(tree):
@@ -57,7 +60,7 @@ def _curves(tree):
     for entry in tree['configs']:
         runs = [run['curve'] for run in entry['runs'] if run.get('curve') and None not in run['curve']]
         if runs:
-            spreads = [mean_and_sd([100 * value for value in values]) for values in zip(*runs)]
+            spreads = [mean_and_sd([100 * (1 - value) for value in values]) for values in zip(*runs)]
             lines.append(Line(name(entry), range(1, len(spreads) + 1), [mean for mean, _ in spreads],
                               [sd for _, sd in spreads] if len(runs) > 1 else None))
     return lines

@@ -26,3 +26,8 @@ def test_ticks_are_plain_numbers(tmp_path):
     epochs = [Line('errors', list(range(1, 21)), [80 / epoch for epoch in range(1, 21)])]
     text = open(write_lines(tmp_path / 'a.svg', epochs, 'epoch', 'error, %', log_y=True)).read()
     assert {'5', '10', '15', '20', '50'} <= set(re.findall('>([0-9.]+)<', text)) and '>2.5<' not in text
+
+
+def test_no_logarithm_of_zero(tmp_path):
+    text = open(write_lines(tmp_path / 'a.svg', [Line('errors', [1, 2, 3], [50, 10, 0])], 'x', 'y', log_y=True)).read()
+    assert {'0', '10', '20', '30', '40', '50'} <= set(re.findall('>([0-9.]+)<', text))

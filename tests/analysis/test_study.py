@@ -123,9 +123,9 @@ def test_validation_curves(run_tool):
     records = [json.loads(line) for line in Path('work_dirs/study/s/a/seed1/metrics.jsonl').read_text().splitlines()]
     curve = results()['configs'][0]['runs'][1]['curve']
     assert curve == [record['val_top1'] for record in records if record['kind'] == 'epoch'] and len(curve) == 9
-    assert '![Validation accuracy after each epoch](results/s.svg)' in Path('docs/results.md').read_text()
+    assert '![Validation error after each epoch](results/s.svg)' in Path('docs/results.md').read_text()
     picture = Path('docs/results/s.svg').read_text()
-    assert '>a<' in picture and '>b<' in picture and 'validation top-1, %' in picture
+    assert '>a<' in picture and '>b<' in picture and 'validation top-1 error, %' in picture
 
 
 def test_folds(run_tool):
