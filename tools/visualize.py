@@ -14,6 +14,7 @@ from gluon_fgvc import cli, data
 from gluon_fgvc.analysis import activation_maximization, channels
 from gluon_fgvc.analysis.attention_maps import write_page, write_sheet
 from gluon_fgvc.analysis.cam import activation_on_images, share_inside
+from gluon_fgvc.analysis.contact_sheet import KINDS
 from gluon_fgvc.analysis.look import look
 from gluon_fgvc.analysis.plots import percent
 from gluon_fgvc.data.search import find_images
@@ -46,7 +47,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if bool(args.inputs) == bool(args.split):
         raise ConfigError('give images, folders or globs, or --split')
-    if args.sheet and args.sheet.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
+    if args.sheet and args.sheet.suffix.lower() not in KINDS:
         raise ConfigError(f"--sheet '{args.sheet}' must end in .png, .jpg or .jpeg")
 
     paths = find_images(args.inputs) if args.inputs else None

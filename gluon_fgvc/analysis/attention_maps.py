@@ -70,7 +70,7 @@ class Row(NamedTuple):
     regions: Mapping[str, np.ndarray] = MappingProxyType({})  # name → (H,W), 1 in a part of the photograph and else 0
 
 
-class Picture(NamedTuple):
+class Panel(NamedTuple):
     """One picture of a row."""
 
     name: str
@@ -79,20 +79,20 @@ class Picture(NamedTuple):
     detail: str = ''   # size and range
 
 
-def pictures_of(row):
-    """Yield each :class:`Picture` of a row: the photograph, heat maps, sampling points and what they give, parts."""
-    yield Picture('photograph', row.image, 'photograph')
+def panels_of(row):
+    """Yield each :class:`Panel` of a row: the photograph, heat maps, sampling points and what they give, parts."""
+    yield Panel('photograph', row.image, 'photograph')
     for name, values in row.maps.items():
         values = np.asarray(values)
-        yield Picture(name, overlay(row.image, values), f'heat map of {name}',
-                      f'{values.shape[0]}×{values.shape[1]}, {values.min():.3g} to {values.max():.3g}')
+        yield Panel(name, overlay(row.image, values), f'heat map of {name}',
+                    f'{values.shape[0]}×{values.shape[1]}, {values.min():.3g} to {values.max():.3g}')
     for name, grid in row.grids.items():
         image = sampling.sampled(row.image, grid)
-        yield Picture(f'{name}, points', sampling.points(row.image, grid), f'sampling points, {name}')
-        yield Picture(f'{name}, sampled', image, f'the image sampled there, {name}',
-                      f'{image.shape[0]}×{image.shape[1]}')
+        yield Panel(f'{name}, points', sampling.points(row.image, grid), f'sampling points, {name}')
+        yield Panel(f'{name}, sampled', image, f'the image sampled there, {name}',
+                    f'{image.shape[0]}×{image.shape[1]}')
     for name, inside in row.regions.items():
-        yield Picture(name, np.round(row.image * inside[..., None]).astype('uint8'), name)
+        yield Panel(name, np.round(row.image * inside[..., None]).astype('uint8'), name)
 
 
 def write_page(rows, path, title='Attention maps', sections=()):
@@ -119,10 +119,10 @@ def write_sheet(rows, path, side=160):
     """
     lines = []
     for row in rows:
-        photograph, *others = pictures_of(row)
+        photograph, *others = panels_of(row)
         correct = None if row.label is None else row.predicted == row.label
         lines.append([Item('', [row.predicted, f'{row.probability:.1%}'], correct, photograph.image)]
-                     + [Item('', wrap(picture.name, side // 8), None, picture.image) for picture in others])
+                     + [Item('', wrap(panel.name, side // 8), None, panel.image) for panel in others])
     columns = max(map(len, lines))
     items = [item for line in lines for item in line + [None] * (columns - len(line))]
     return contact_sheet(items, path, columns, side)
@@ -134,9 +134,9 @@ def drawn(row):
     Maps whose names begin with the title of a group of shares begin a line of their own, with the bars at its end.
     """
     lines = {None: [], **{title: [] for title in row.shares}}
-    for picture in pictures_of(row):
-        title = next((title for title in row.shares if picture.name.startswith(f'{title} ')), None)
-        lines[title].append(_figure(row, picture))
+    for panel in panels_of(row):
+        title = next((title for title in row.shares if panel.name.startswith(f'{title} ')), None)
+        lines[title].append(_figure(row, panel))
     for title in row.shares:
         (lines[title] or lines[None]).append(_bars(row, title))
     return [tag('div', line, class_='maps') for line in lines.values() if line]
@@ -149,10 +149,11 @@ def reading_aid():
     return [tag('p', note, class_='soft'), _scale()]
 
 
-def _figure(row, picture):
-    image = tag('img', src=pictures.jpeg_uri(picture.image, 88), alt=f'{row.name}: {picture.summary}',
-                width=picture.image.shape[1], height=picture.image.shape[0], loading='lazy')
-    return tag('figure', image, tag('figcaption', tag('strong', picture.name), ' ', tag('span', picture.detail)))
+def _figure(row, panel):
+    image = tag('img', src=pictures.jpeg_uri(panel.image, 88), alt=f'{row.name}: {panel.summary}',
+                width=panel.image.shape[1], height=panel.image.shape[0], loading='lazy')
+    detail = [' ', tag('span', panel.detail, class_='detail')] if panel.detail else None
+    return tag('figure', image, tag('figcaption', tag('strong', panel.name), detail))
 
 
 def _bars(row, title):
@@ -174,7 +175,7 @@ MAPS_STYLE = """
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(190px, 45%), 1fr)); gap: 1rem; }
 .maps + .maps { margin-top: 1rem; }
 .maps img { width: 100%; height: auto; border-radius: 4px; display: block; }
-.maps figcaption { margin-top: .3rem; } .maps figcaption span { white-space: nowrap; }
+.maps figcaption { margin-top: .3rem; } .maps .detail { white-space: nowrap; }
 """
 _STYLE = """
 .thumbnails { grid-template-columns: repeat(auto-fill, minmax(min(130px, 30%), 1fr)); }

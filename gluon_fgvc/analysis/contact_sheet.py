@@ -1,5 +1,6 @@
 """Contact sheets: predicted images side by side on one picture, with captions in any script."""
 import functools
+import io
 import os
 from typing import NamedTuple, Optional, Sequence
 
@@ -10,8 +11,10 @@ from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
 from gluon_fgvc.analysis import pictures
+from gluon_fgvc.files import write_atomically
 
 RIGHT, WRONG, NEUTRAL = (11, 106, 168), (200, 85, 10), (140, 146, 152)  # the report's blue and orange
+KINDS = {'.jpg': 'JPEG', '.jpeg': 'JPEG', '.png': 'PNG'}  # how a name may end → Pillow's name of the format
 _INK, _SOFT, _GROUND, _CARD = (27, 31, 35), (89, 96, 104), (255, 255, 255), (240, 241, 242)
 _GAP, _FRAME, _LINE = 14, 4, 17
 
@@ -38,7 +41,7 @@ def contact_sheet(items, out, columns=6, side=200):
     """
     if not items:
         raise ValueError('a contact sheet needs at least one image')
-    kind = {'.jpg': 'JPEG', '.jpeg': 'JPEG', '.png': 'PNG'}.get(os.path.splitext(str(out))[1].lower())
+    kind = KINDS.get(os.path.splitext(str(out))[1].lower())
     if kind is None:
         raise ValueError(f"'{out}' must end in .jpg, .jpeg or .png")
     columns = min(columns, len(items))
@@ -51,10 +54,9 @@ def contact_sheet(items, out, columns=6, side=200):
         if item:
             x, y = _GAP + k % columns * (width + _GAP), _GAP + k // columns * (height + _GAP)
             _place(sheet, draw, item, x, y, side)
-    temporary = f'{out}.tmp'
-    sheet.save(temporary, kind, **({'quality': 90} if kind == 'JPEG' else {}))
-    os.replace(temporary, out)
-    return str(out)
+    stream = io.BytesIO()
+    sheet.save(stream, kind, **({'quality': 90} if kind == 'JPEG' else {}))
+    return write_atomically(out, stream.getvalue())
 
 
 def _place(sheet, draw, item, x, y, side):

@@ -54,5 +54,5 @@ def test_page_shows_points_and_sample(tmp_path):
     row = attention_maps.Row('a.png', np.zeros((32, 32, 3), np.uint8), {'map': np.eye(4)}, 'cat', 0.5,
                              grids={'structure': grid()})
     text = open(attention_maps.write_page([row], tmp_path / 'page.html')).read()
-    assert 'structure, points</strong>' in text and 'structure, sampled</strong> <span>9×9' in text
+    assert 'structure, points</strong>' in text and 'structure, sampled</strong> <span class="detail">9×9' in text
     assert text.count('<img') == 5  # scale, photograph, map, points, sample

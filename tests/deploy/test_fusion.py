@@ -13,8 +13,6 @@ from gluon_fgvc.deploy import fusion
 from tests.backbones.test_backbones import images, names, small, unsettle
 from tests.deploy.small import build_net, export_net, write_pictures
 
-pytestmark = pytest.mark.skipif(not fusion.is_available(mx.cpu()), reason='an MXNet without oneDNN')
-
 
 def imported(name, folder):
     """A backbone with parameters as if trained, as a graph."""
@@ -83,6 +81,19 @@ def test_predictor(bake, tmp_path):
         fused = deploy.Predictor(tmp_path / 'export', batch_size=3).predict(pictures)
     plain = deploy.Predictor(tmp_path / 'export', batch_size=3, fuse=False).predict(pictures)
     np.testing.assert_allclose(fused, plain, atol=1e-6)
+
+
+def test_an_mxnet_without_onednn_predicts_as_exported(tmp_path, monkeypatch):
+    pictures = write_pictures(tmp_path / 'pictures')
+    export_net(build_net(), tmp_path / 'export')
+    plain = deploy.Predictor(tmp_path / 'export', fuse=False).predict(pictures)
+    assert fusion.is_available(mx.cpu())  # as the locked wheels have it
+    monkeypatch.setattr(mx.runtime.Features, 'is_enabled', lambda features, name: name != 'MKLDNN')
+    monkeypatch.setattr(fusion, 'fuse', None)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        found = deploy.Predictor(tmp_path / 'export').predict(pictures)
+    np.testing.assert_array_equal(found, plain)
 
 
 @pytest.mark.parametrize('wrong', [lambda images: images * float('nan'), lambda images: images * 1.01])
