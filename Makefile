@@ -7,6 +7,9 @@ TESTS ?= tests
 SELECT ?= not slow and not tutorial
 # Each of several workers gets one OpenMP thread; tests/conftest.py sets the threads.
 WORKERS ?= 2
+# As on a lesser processor: ISA=AVX2 (python tools/emulate.py --help lists the names).
+ISA ?=
+AS = $(if $(ISA),$(PY) tools/emulate.py $(ISA))
 
 # The first Python that the locks support. PYTHON=... overrides.
 suits = $(shell $(1) tools/check_system.py --python-only >/dev/null 2>&1 && echo $(1))
@@ -21,11 +24,11 @@ help:  ## show this list
 quickstart: $(READY)  ## train, evaluate, predict and export on real photographs (minutes)
 	$(PY) tools/quickstart.py
 
-test: $(READY)  ## run the fast tests; TESTS=tests/nn for some of them
-	$(PY) -m pytest -q -m '$(SELECT)' -n $(WORKERS) $(TESTS)
+test: $(READY)  ## run the fast tests; TESTS=tests/nn for some of them, ISA=AVX2 as on a lesser processor
+	$(AS) $(PY) -m pytest -q -m '$(SELECT)' -n $(WORKERS) $(TESTS)
 
 test-slow: $(READY)  ## run the tests that take minutes
-	$(PY) -m pytest -q -m slow $(TESTS)
+	$(AS) $(PY) -m pytest -q -m slow $(TESTS)
 
 test-tutorial:  ## hold our loop to the book's own, in an environment with the package d2l (.venv-tutorial)
 	$(MAKE) test VENV=.venv-tutorial LOCK=requirements/tutorial.lock SELECT=tutorial WORKERS=0 TESTS=tests/test_hotdog.py

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 environment = runpy.run_path(os.path.join(HERE, 'environment.py'))
+processor = runpy.run_path(os.path.join(HERE, 'processor.py'))
 
 OK, NOTE, PROBLEM = 'ok', 'note', 'problem'
 MINIMUM_FREE = 2 << 30  # bytes: a run with checkpoints of a ResNet-50 takes about one
@@ -73,6 +74,7 @@ def diagnose():
         yield from _imports(mxnet.text.split()[0])
     yield from _packages()
     yield _onnx()
+    yield _processor()
     yield _threads()
     for folder in _caches():
         yield _cache(folder)
@@ -182,6 +184,18 @@ def _onnx():
 
 
 # --- machine ---------------------------------------------------------------------------------
+
+def _processor():
+    sets, choice = processor['instruction_sets'](), processor['onednn_choice']()
+    bound = os.environ.get('DNNL_MAX_CPU_ISA')
+    text = '{}; oneDNN uses {}'.format(', '.join(sets) or 'no instruction sets are named', choice)
+    if bound in processor['ONEDNN'] and processor['onednn_choice'](bound='') != choice:
+        return Check('processor', NOTE, text + ', bounded by DNNL_MAX_CPU_ISA={}: unset DNNL_MAX_CPU_ISA'.format(bound))
+    if bound and bound not in (*processor['ONEDNN'], 'ALL'):
+        return Check('processor', NOTE, text + "; DNNL_MAX_CPU_ISA={} is no name it knows and bounds nothing: use one "
+                                               'of {}'.format(bound, ', '.join(processor['ONEDNN'])))
+    return Check('processor', OK, text)
+
 
 def _threads():
     cpus, given = environment['available_cpus'](), os.environ.get('OMP_NUM_THREADS')

@@ -37,9 +37,12 @@ def write(folder, train=16, test=4, classes=('circle', 'square'), seed=0):
     return folder
 
 
-def start(tool, *words, **kwargs):
-    """Start ``tools/<tool>.py`` as its own process group, its output piped unless ``kwargs`` say otherwise."""
-    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHONUNBUFFERED': '1'}
+def start(tool, *words, variables=None, **kwargs):
+    """Start ``tools/<tool>.py`` as its own process group, its output piped unless ``kwargs`` say otherwise.
+
+    :param variables: of its environment, besides this one's.
+    """
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHONUNBUFFERED': '1', **(variables or {})}
     kwargs = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, **kwargs}
     return subprocess.Popen([sys.executable, str(ROOT / 'tools' / f'{tool}.py'), *map(str, words)], env=environment,
                             start_new_session=True, **kwargs)

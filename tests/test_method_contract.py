@@ -1,6 +1,7 @@
 """What every method promises (gluon_fgvc/methods/base.py), on a small backbone; a new method is found by its file."""
 import dataclasses
 import importlib
+import json
 import warnings
 
 import mxnet as mx
@@ -59,6 +60,30 @@ def test_options_are_documented_and_have_defaults(name):
     for field in dataclasses.fields(module.Options):
         assert field.metadata.get('doc'), f'{field.name} has no documentation'
         assert field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING, field.name
+
+
+@pytest.fixture(autouse=True)
+def no_oneDNN_slice(monkeypatch):
+    """Fail where an array is cut along its channels by an index, which only some processors can (nn/channels.py)."""
+    whole = mx.nd.NDArray.__getitem__
+
+    def get(array, key):
+        keys = key if isinstance(key, tuple) else (key,)
+        assert len(keys) == 1 or array.ndim == 1, f'an NDArray of shape {array.shape} is indexed by {key}'
+        return whole(array, key)
+    monkeypatch.setattr(mx.nd.NDArray, '__getitem__', get)
+
+
+@each_method
+def test_graphs_cut_channels_in_plain_memory_only(name):
+    method = create(name)
+    for net in (method.net, method.train_net):
+        outputs = net(mx.sym.var('data'))
+        symbol = mx.sym.Group(list(outputs)) if isinstance(outputs, (list, tuple)) else outputs
+        nodes = json.loads(symbol.tojson())['nodes']
+        for node in nodes:
+            if node['op'] == 'slice':
+                assert nodes[node['inputs'][0][0]]['op'] == 'Pad', node['name']
 
 
 @each_method

@@ -5,6 +5,7 @@ import numpy as np
 from mxnet import autograd
 
 from gluon_fgvc.analysis.channels import block_of
+from gluon_fgvc.nn.channels import channel as one_channel
 
 BLURS = ('gaussian', 'bilateral')
 
@@ -39,7 +40,7 @@ def maximise(net, layer, channel, side, mean, std, *, steps=40, rate=0.3, blur='
             images.attach_grad()
             with autograd.record(train_mode=False):
                 net(images)
-                activation = seen.pop()[:, channel].mean()
+                activation = one_channel(mx.nd, seen.pop(), channel).mean()
             activation.backward(train_mode=False)
             activations.append(activation.asscalar())
             gradient = images.grad[0].asnumpy().transpose(1, 2, 0)

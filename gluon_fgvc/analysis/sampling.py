@@ -27,7 +27,9 @@ def points(image, grid, side=448):
     canvas = cv2.resize(image, (round(image.shape[1] * scale), side), interpolation=cv2.INTER_LINEAR)
     canvas = cv2.addWeighted(canvas, 0.6, np.full_like(canvas, 255), 0.4, 0)
     shift = 4  # fractional bits, so that dots lie where the points do and not on whole pixels
-    for centre in np.stack([x.ravel(), y.ravel()], axis=1):
+    places = np.stack([x.ravel(), y.ravel()], axis=1)
+    # A window can lie millions of pixels away, where there is nothing to draw and no integer to draw it with.
+    for centre in places[((places > -2) & (places < np.array(canvas.shape[1::-1]) + 2)).all(axis=1)]:
         cv2.circle(canvas, tuple(int(round(value * 2 ** shift)) for value in centre), int(1.8 * 2 ** shift), COLOUR, -1,
                    cv2.LINE_AA, shift)
     return canvas

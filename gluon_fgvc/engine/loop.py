@@ -36,7 +36,7 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
     :raises TrainingError: when a loss is no longer finite; checkpoints are those of earlier epochs.
 
     The random numbers of a step come from (seed, step), those of a sample from (seed, epoch, index), so a
-    resumed run repeats an uninterrupted one bit for bit (for one machine and number of threads).
+    resumed run repeats an uninterrupted one bit for bit (for one kind of processor and number of threads).
     """
     settings, run, net = config.train, config.run, method.train_net
     train_set, train_loader = train

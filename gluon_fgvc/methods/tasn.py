@@ -17,6 +17,7 @@ from gluon_fgvc.config import option
 from gluon_fgvc.methods.base import Method as Base
 from gluon_fgvc.methods.base import Phase, cross_entropy
 from gluon_fgvc.nn import AttentionSampler, DetailMap, SaliencySampler, StructureMap, TrilinearAttention, UniformSampler
+from gluon_fgvc.nn.channels import channel
 from gluon_fgvc.nn.losses import distillation
 from gluon_fgvc.nn.trilinear import CHOICES, NORMALISATIONS
 
@@ -125,10 +126,10 @@ class Method(Base):
         maps = {'mean attention': attention.mean(axis=1)}
         if attention.shape == features.shape:  # self-attention has no channels but places
             response = attention.mean(axis=(0, 2, 3)).asnumpy()
-            order = [int(channel) for channel in response.argsort()[::-1] if response[channel] >= response.max() / 100]
-            for channel in dict.fromkeys(order[i * (len(order) - 1) // (PICTURED - 1)] for i in range(PICTURED)):
-                maps[f'features, channel {channel}'] = features[:, channel]
-                maps[f'attention, channel {channel}'] = attention[:, channel]
+            order = [int(c) for c in response.argsort()[::-1] if response[c] >= response.max() / 100]
+            for c in dict.fromkeys(order[i * (len(order) - 1) // (PICTURED - 1)] for i in range(PICTURED)):
+                maps[f'features, channel {c}'] = channel(nd, features, c)
+                maps[f'attention, channel {c}'] = channel(nd, attention, c)
         return maps
 
     def seen(self, images):
@@ -146,7 +147,7 @@ class Method(Base):
 
 def _parts(scores):
     """Return the scores (N,K) of each part, of (N,P,K)."""
-    return [scores[:, part] for part in range(scores.shape[1])]
+    return [channel(nd, scores, part) for part in range(scores.shape[1])]
 
 
 def _mean(terms):

@@ -13,6 +13,7 @@ from gluon_fgvc.methods.base import Method as Base
 from gluon_fgvc.methods.base import Phase, cross_entropy
 from gluon_fgvc.nn import AttendRectify, FirstOutput, GlobalGates
 from gluon_fgvc.nn.attend_rectify import HE, combine, mask_overlap
+from gluon_fgvc.nn.channels import channel
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Method(Base):
         """Return the mask of each head, ``stage4 head 1`` and so on, at the resolution of its stage."""
         with autograd.predict_mode():
             masks = self.train_net(images)[-len(self.stages):]
-        return {f'{stage} head {head + 1}': heads[:, head]
+        return {f'{stage} head {head + 1}': channel(nd, heads, head)
                 for stage, heads in zip(self.stages, masks) for head in range(heads.shape[1])}
 
     def values(self, images):
@@ -92,11 +93,11 @@ class Method(Base):
         with autograd.predict_mode():
             outputs = dict(zip(self.OUTPUTS, self.train_net(images)))
             heads = self.train_net.head_gates(images)
-        groups = {stage: {f'head {head + 1}': gates[:, head] for head in range(gates.shape[1])}
+        groups = {stage: {f'head {head + 1}': channel(nd, gates, head) for head in range(gates.shape[1])}
                   for stage, gates in zip(self.stages, heads)}
         if 'gates' in outputs:
             names = [*self.stages, 'classifier']
-            groups = {'outputs': {name: outputs['gates'][:, i] for i, name in enumerate(names)}, **groups}
+            groups = {'outputs': {name: channel(nd, outputs['gates'], i) for i, name in enumerate(names)}, **groups}
         return groups
 
 

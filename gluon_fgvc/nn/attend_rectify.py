@@ -104,7 +104,11 @@ def _convolution(F, x, weight, channels):
 
 
 def _window(F, padded, top, left, first=None, last=None):
-    """Cut (N,·,h,w) out of maps with a border of 1; ``top`` and ``left`` are 0 to 2, (1, 1) is the middle."""
+    """Cut (N,·,h,w) out of maps with a border of 1; ``top`` and ``left`` are 0 to 2, (1, 1) is the middle.
+
+    ``slice`` is safe here, and a fifth faster than ``slice_axis`` by axes: ``pad`` writes plain memory, see
+    :func:`.channels.channel`.
+    """
     return F.slice(padded, begin=(None, first, top, left), end=(None, last, top - 2 or None, left - 2 or None))
 
 

@@ -31,8 +31,8 @@ def affine_grid(F, images, theta, size=None):
     x, y = F.reshape(x, (1, 1, -1)), F.reshape(y, (1, -1, 1))
     rows = []
     for row in (0, 1):
-        along_x, along_y, shift = (F.slice(theta, begin=(None, row, column), end=(None, row + 1, column + 1))
-                                   for column in range(3))                                # (N,1,1) each
+        numbers = F.slice_axis(theta, axis=1, begin=row, end=row + 1)                     # (N,1,3)
+        along_x, along_y, shift = (F.slice_axis(numbers, axis=2, begin=i, end=i + 1) for i in range(3))  # (N,1,1)
         moved = F.broadcast_add(F.broadcast_mul(along_y, y), shift)                       # (N,h,1)
         rows.append(F.broadcast_add(F.broadcast_mul(along_x, x), moved))                  # (N,h,w)
     return F.stack(*rows, axis=1)

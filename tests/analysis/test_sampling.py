@@ -56,3 +56,9 @@ def test_page_shows_points_and_sample(tmp_path):
     text = open(attention_maps.write_page([row], tmp_path / 'page.html')).read()
     assert 'structure, points</strong>' in text and 'structure, sampled</strong> <span class="detail">9×9' in text
     assert text.count('<img') == 5  # scale, photograph, map, points, sample
+
+
+def test_points_far_away_are_not_drawn():
+    image = np.full((64, 64, 3), 255, np.uint8)
+    far = np.full((2, 4, 4), 1e12)
+    np.testing.assert_array_equal(sampling.points(image, far), 255)

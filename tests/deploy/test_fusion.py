@@ -12,6 +12,7 @@ from gluon_fgvc import backbones, deploy
 from gluon_fgvc.deploy import fusion
 from tests.backbones.test_backbones import images, names, small, unsettle
 from tests.deploy.small import build_net, export_net, write_pictures
+from tests.rounding import assert_same_but_for_rounding
 
 
 def imported(name, folder):
@@ -47,7 +48,18 @@ def test_backbones(name, tmp_path):
         return
     fused = fusion.fuse(graph, 'data', small(name))
     for x in (small(name), small(name, 3)[1:2], images(1, 3, 96, 112)):
-        np.testing.assert_allclose(fused(x).asnumpy(), graph(x).asnumpy(), rtol=1e-4, atol=1e-5)
+        assert_same_but_for_rounding(fused(x).asnumpy(), graph(x).asnumpy())
+
+
+def test_a_fusion_that_is_slightly_wrong_is_more_than_rounding(tmp_path):
+    graph = imported('resnet18_v1', tmp_path)
+    fused = fusion.fuse(graph, 'data', small('resnet18_v1'))
+    expected = fused(small('resnet18_v1')).asnumpy()
+    gamma = next(p for name, p in fused.collect_params().items() if name.endswith('gamma'))
+    gamma.set_data(gamma.data() * 1.001)  # one layer's scale, folded with an error of a thousandth
+    again = fusion.fuse(graph, 'data', small('resnet18_v1'))  # of the shared parameters
+    with pytest.raises(AssertionError, match='units'):
+        assert_same_but_for_rounding(again(small('resnet18_v1')).asnumpy(), expected)
 
 
 @pytest.mark.parametrize('name', ['efficientnet_lite0', 'mobilenetv2_0.25'])

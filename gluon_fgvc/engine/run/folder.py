@@ -10,7 +10,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
-from gluon_fgvc import __version__, config, data
+from gluon_fgvc import __version__, config, data, processor
 from gluon_fgvc.engine.run.build import load_config
 from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.files import remove, write_atomically
@@ -54,13 +54,17 @@ def claim(folder, cfg, source):
     """Write what describes the run, or check that the folder's run is this one.
 
     A run that ended before its first checkpoint has nothing to keep: another one may take its place.
+
+    :returns: None, or one line on what of this machine will keep a resumed run from the bits of an uninterrupted one.
     """
+    now, note = environment(), None
     path, text, split = folder / 'config.yaml', config.dump(cfg), data.split_record(source)
     plan = None if cfg.backbone.widths is None else _channel_plan(cfg)
     if (folder / 'last.json').exists():
         _check_same(path, cfg)
         check_same_classes(folder, read_classes(folder), source.classes)
         check_same_split(folder, split, ('train', 'val'))
+        note = _other_rounding(read_json(folder / 'env.json'), now)
         if plan is not None and (folder / WIDTHS).read_bytes() != plan:
             raise ConfigError(f"cannot resume '{folder}': backbone.widths '{cfg.backbone.widths}' is another plan now")
     else:
@@ -69,8 +73,23 @@ def claim(folder, cfg, source):
         write_atomically(folder / WIDTHS, plan)
     write_atomically(folder / 'classes.json', json.dumps(list(source.classes), indent=1, ensure_ascii=False) + '\n')
     write_atomically(folder / 'split.json', json.dumps(split, indent=1) + '\n')
-    write_atomically(folder / 'env.json', json.dumps(environment(), indent=1) + '\n')
+    write_atomically(folder / 'env.json', json.dumps(now, indent=1) + '\n')
     write_atomically(path, text)
+    return note
+
+
+# Of `environment`, what decides the order in which floating-point sums are made → how a person says it.
+_ROUNDING = {'onednn': 'instruction set', 'omp_num_threads': 'number of OpenMP threads', 'mxnet': 'MXNet'}
+
+
+def _other_rounding(before, now):
+    """Say in one line what differs between two environments that decides rounding; None if nothing is known to."""
+    if not isinstance(before, dict):
+        return None
+    changed = [f'{words} {now[key]}, before {before[key]}' for key, words in _ROUNDING.items()
+               if key in before and before[key] != now[key]]
+    return changed and ('resumed with another ' + ' and '.join(changed) + ': sums are rounded in another order, so the '
+                        'result differs from an uninterrupted run in its last bits') or None
 
 
 def _channel_plan(cfg):
@@ -133,6 +152,7 @@ def environment():
         cpu = platform.processor()
     return {'gluon_fgvc': __version__, 'python': platform.python_version(), 'mxnet': mx.__version__,
             'numpy': np.__version__, 'system': platform.platform(), 'cpu': cpu,
+            'instruction_sets': processor.instruction_sets(), 'onednn': processor.onednn_choice(),
             'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
             'omp_num_threads': os.environ.get('OMP_NUM_THREADS'), 'gpus': mx.context.num_gpus()}
 

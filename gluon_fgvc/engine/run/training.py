@@ -34,9 +34,11 @@ def train(cfg, folder, *, test=True):
         check_boxes(source.test)
     folder.mkdir(parents=True, exist_ok=True)
     with _only_writer(folder):
-        claim(folder, cfg, source)
+        note = claim(folder, cfg, source)
         done = checkpoint.read(folder, 'last')
         log = Log(folder, completed=done['epoch'] if done else 0)
+        if note and done['epoch'] < cfg.train.epochs:
+            log.line(note)
         _fit(cfg, folder, source, contexts, log)
         run = result = None
         if test:
