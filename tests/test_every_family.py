@@ -18,8 +18,8 @@ from tests.rounding import assert_same_but_for_rounding
 CLASSES, IMAGES = 7, 3
 SIDES = {'inceptionv3': 96}
 FAMILIES = ['resnet18_v1', 'resnet18_v2', 'resnet50_v1b', 'se_resnet18_v1', 'resnext50_32x4d', 'resnest14', 'vgg11',
-            'densenet121', 'mobilenet0.25', 'mobilenetv2_0.25', 'mobilenetv3_small', 'efficientnet_lite0', 'inceptionv3',
-            'googlenet', 'squeezenet1.1', 'alexnet', 'cifar_resnet20_v1', 'warn_wideresnet28_10']
+            'densenet121', 'mobilenet0.25', 'mobilenetv2_0.25', 'mobilenetv3_small', 'efficientnet_lite0',
+            'inceptionv3', 'googlenet', 'squeezenet1.1', 'alexnet', 'cifar_resnet20_v1', 'warn_wideresnet28_10']
 ODD = {'warn': {'width': 3}, 'attention_scaled': {'schedule': 'FABE', 'form': 'out'},
        'tasn': {'attention_backbone': 'mobilenetv2_0.25', 'attention_stages': 3, 'attention_size': 64,
                 'attention_channels': 9}}

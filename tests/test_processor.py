@@ -84,5 +84,6 @@ def test_a_resume_on_another_processor_is_told_in_one_line(tmp_path):
         out = ''.join(out)
         said.append([line for line in out.splitlines() if 'instruction set' in line])
     assert said[:2] == [[], []] and 'epoch 4/4' in out
-    assert said[2] == [f'resumed with another instruction set {lesser}, before {processor.onednn_choice(bound="")}: '
-                       'sums are rounded in another order, so the result differs from an uninterrupted run in its last bits']
+    assert said[2] == [
+        f'resumed with another instruction set {lesser}, before {processor.onednn_choice(bound="")}: sums are rounded '
+        'in another order, so the result differs from an uninterrupted run in its last bits']

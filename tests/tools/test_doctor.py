@@ -118,8 +118,8 @@ def test_this_machine_is_well(caches, tmp_path):
     code, lines, err = env('--json', str(tmp_path / 'env.json'), **caches, OMP_NUM_THREADS='1')
     assert (code, err) == (0, '')
     assert lines['import'][0][1].startswith(f'mxnet {environment.MXNET} with ')
-    assert set(lines) >= {'python', 'system', 'numpy', 'mxnet', 'gpu', 'packages', 'onnx', 'processor', 'threads', 'weights',
-                          'disk'}
+    assert set(lines) >= {'python', 'system', 'numpy', 'mxnet', 'gpu', 'packages', 'onnx', 'processor', 'threads',
+                          'weights', 'disk'}
     checks = json.loads((tmp_path / 'env.json').read_text())
     assert [check['name'] for check in checks] == [name for name in lines for _ in lines[name]]
     code, _, err = env('--json', str(tmp_path / 'env.json'))
