@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r"^__version__ = '([^']+)'", (HERE / 'gluon_fgvc/__init__.py').read_text('utf-8'), re.M).group(1)
 
 # One list of what to install: the one that is checked before mxnet is imported. That file needs nothing installed.
-ENVIRONMENT = runpy.run_path(str(HERE / 'gluon_fgvc/environment.py'))
+ENVIRONMENT = runpy.run_path(str(HERE / 'gluon_fgvc/machine/environment.py'))
 CUDA = sorted(set(ENVIRONMENT['CUDA_LIBRARIES'].values()))
 
 setup(

@@ -1,7 +1,7 @@
 """How far two orders of the same float32 sums may lie apart, and how far wrong operators do."""
 import numpy as np
 
-from gluon_fgvc import processor
+from gluon_fgvc.machine import processor
 
 UNIT = 2.0 ** -24  # float32 rounds by at most this share
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from gluon_fgvc import backbones, benchmarks, cli
-from gluon_fgvc.benchmarks import backbones as table_of_backbones
-from gluon_fgvc.benchmarks import cluttered_mnist, fusion, inference, samplers, training_loop, warn_inference
-from gluon_fgvc.benchmarks.comparison import Comparison, spread
+import benchmarks
+from benchmarks import backbones as table_of_backbones
+from benchmarks import cluttered_mnist, fusion, inference, samplers, training_loop, warn_inference
+from benchmarks.comparison import Comparison, spread
+from gluon_fgvc import backbones
+from gluon_fgvc.commands import cli
 from tools import benchmark
 
 TINY = ['--backbone', 'mobilenetv2_0.25', '--size', '32', '--batch', '2', '--steps', '3', '--rounds', '2']

@@ -19,8 +19,10 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_fgvc import cli, data, weights
-from gluon_fgvc.engine import checkpoint, run
+from gluon_fgvc import data, weights
+from gluon_fgvc import runs as run
+from gluon_fgvc.commands import cli
+from gluon_fgvc.engine import checkpoint
 from tests import small_run
 
 TOOLS = ('train', 'evaluate', 'predict', 'export', 'study', 'visualize', 'prepare_data', 'import_weights', 'doctor',

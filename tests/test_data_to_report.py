@@ -2,7 +2,7 @@
 import json
 import re
 
-from gluon_fgvc import cli
+from gluon_fgvc.commands import cli
 from tests.data import official
 from tools import train
 

@@ -16,9 +16,10 @@ import yaml
 from mxnet import autograd, gluon
 from mxnet.gluon.model_zoo import vision
 
-from gluon_fgvc import cli, config, data, nn
+from gluon_fgvc import config, data, nn
+from gluon_fgvc import runs as run
 from gluon_fgvc.backbones.base import IMAGENET_MEAN, IMAGENET_STD
-from gluon_fgvc.engine import run
+from gluon_fgvc.commands import cli
 from gluon_fgvc.engine.log import Log
 from gluon_fgvc.engine.loop import fit
 from tests import hotdog_archive, hotdog_book

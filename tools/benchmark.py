@@ -6,10 +6,11 @@ import datetime
 import json
 import sys
 
-from gluon_fgvc import benchmarks, cli
-from gluon_fgvc.engine.run import environment
+import benchmarks
+from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.files import write_atomically
+from gluon_fgvc.runs import environment
 
 
 def main(argv=None):

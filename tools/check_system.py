@@ -9,7 +9,7 @@ import runpy
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-environment = runpy.run_path(os.path.join(HERE, '..', 'gluon_fgvc', 'environment.py'))
+environment = runpy.run_path(os.path.join(HERE, '..', 'gluon_fgvc', 'machine', 'environment.py'))
 
 
 def unsuitable():

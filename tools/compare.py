@@ -5,10 +5,10 @@ compare mean and standard deviation with tools/study.py.
 """
 import sys
 
-from gluon_fgvc import cli
-from gluon_fgvc.analysis.pairing import pair, read_predictions
-from gluon_fgvc.analysis.statistics import mcnemar, wilson
+from gluon_fgvc.commands import cli
+from gluon_fgvc.engine.statistics import mcnemar, wilson
 from gluon_fgvc.errors import ConfigError
+from gluon_fgvc.studies.pairing import pair, read_predictions
 
 
 def main(argv=None):

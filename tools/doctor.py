@@ -9,16 +9,17 @@ import sys
 from pathlib import Path
 
 # 'env' must answer where gluon_fgvc cannot be imported: hence the imports inside functions.
-DIAGNOSIS = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'gluon_fgvc', 'diagnosis.py')
+DIAGNOSIS = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'gluon_fgvc', 'machine', 'diagnosis.py')
 
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv[:1] == ['env']:
         return runpy.run_path(DIAGNOSIS)['main'](argv[1:])
-    from gluon_fgvc import cli, environment
+    from gluon_fgvc.commands import cli
     from gluon_fgvc.data.findings import KINDS
     from gluon_fgvc.errors import ConfigError
+    from gluon_fgvc.machine import environment
     parser = cli.Parser(__doc__, 'python tools/doctor.py data --cfg configs/finetune/quickstart.yaml --report doctor')
     names = parser.add_subparsers(dest='what', metavar='data | env', parser_class=cli.Parser, help='what to check')
     data = names.add_parser(
@@ -46,14 +47,15 @@ def main(argv=None):
 
 def check_data(args):
     """Check the data set of ``args.cfg`` and write what was asked for; return the exit code."""
-    from gluon_fgvc import cli, config, data
-    from gluon_fgvc.analysis.data_page import PAGE, write_page
+    from gluon_fgvc import config, data
+    from gluon_fgvc.commands import cli
     from gluon_fgvc.data import doctor
     from gluon_fgvc.data.findings import KINDS
     from gluon_fgvc.engine.log import progress
-    from gluon_fgvc.engine.run import load_config
     from gluon_fgvc.errors import ConfigError
     from gluon_fgvc.files import write_atomically
+    from gluon_fgvc.pages.data import PAGE, write_page
+    from gluon_fgvc.runs import load_config
     if args.workers < 0:
         raise ConfigError(f'--workers {args.workers} must be at least 0')
     for path in (args.json, args.report and args.report / PAGE):
@@ -76,7 +78,7 @@ def check_data(args):
 def run():
     if sys.argv[1:2] == ['env']:
         return main()
-    from gluon_fgvc import cli
+    from gluon_fgvc.commands import cli
     return cli.run(main)
 
 

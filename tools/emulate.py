@@ -1,13 +1,13 @@
 """Run a command as on a lesser processor: `python tools/emulate.py AVX2 make test`.
 
-It bounds the instruction sets that oneDNN, NumPy, OpenCV and OpenBLAS use; gluon_fgvc/processor.py says what that
-cannot show. Nothing needs to be installed.
+It bounds the instruction sets that oneDNN, NumPy, OpenCV and OpenBLAS use; gluon_fgvc/machine/processor.py says what
+that cannot show. Nothing needs to be installed.
 """
 import os
 import runpy
 import sys
 
-PROCESSOR = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'gluon_fgvc', 'processor.py')
+PROCESSOR = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'gluon_fgvc', 'machine', 'processor.py')
 
 
 def main(argv):

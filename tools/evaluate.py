@@ -4,8 +4,9 @@ Test-time augmentation and ensembles average probabilities, and are shown beside
 import sys
 from pathlib import Path
 
-from gluon_fgvc import cli, data
-from gluon_fgvc.engine import run
+from gluon_fgvc import data
+from gluon_fgvc import runs as run
+from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
 
 

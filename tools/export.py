@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gluon_fgvc import cli, data, deploy
+from gluon_fgvc import data, deploy
+from gluon_fgvc import runs as run
+from gluon_fgvc.commands import cli
 from gluon_fgvc.data.search import find_images
-from gluon_fgvc.engine import run
 from gluon_fgvc.errors import DataError
 from gluon_fgvc.files import hash_of_file
 

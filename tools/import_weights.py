@@ -7,9 +7,11 @@ takes the file. With --to safetensors the way back, under the names of torchvisi
 import sys
 from pathlib import Path
 
-from gluon_fgvc import backbones, cli
+from gluon_fgvc import backbones
+from gluon_fgvc import runs as run
 from gluon_fgvc.backbones import convert, loading
-from gluon_fgvc.engine import checkpoint, run
+from gluon_fgvc.commands import cli
+from gluon_fgvc.engine import checkpoint
 from gluon_fgvc.errors import ConfigError, WeightsError
 from gluon_fgvc.files import write_atomically
 

@@ -8,15 +8,15 @@ import os
 import sys
 from pathlib import Path
 
-from gluon_fgvc import cli
-from gluon_fgvc.analysis.contact_sheet import Item, contact_sheet
+from gluon_fgvc import runs as run
+from gluon_fgvc.commands import cli
 from gluon_fgvc.data import TestTransform
 from gluon_fgvc.data.search import find_images
 from gluon_fgvc.deploy import ImageClassifier, Predictor
 from gluon_fgvc.deploy.predictions import classify, write_csv, write_json
-from gluon_fgvc.engine import run
 from gluon_fgvc.engine.log import progress
 from gluon_fgvc.errors import CheckpointError, ConfigError
+from gluon_fgvc.pages.contact_sheet import Item, contact_sheet
 
 CSV, JSON, SHEET = 'predictions.csv', 'predictions.json', 'contact_sheet.jpg'
 PRINTED, ON_SHEET = 20, 60

@@ -10,7 +10,8 @@ import sys
 
 import cv2
 
-from gluon_fgvc import cli, config, data
+from gluon_fgvc import config, data
+from gluon_fgvc.commands import cli
 from gluon_fgvc.data import datasets, prepare
 from gluon_fgvc.engine.log import progress
 from gluon_fgvc.errors import ConfigError

@@ -7,11 +7,12 @@ import json
 import sys
 from pathlib import Path
 
-from gluon_fgvc import cli, config
-from gluon_fgvc.analysis import prune
-from gluon_fgvc.engine import run
+from gluon_fgvc import config
+from gluon_fgvc import runs as run
+from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.files import write_atomically
+from gluon_fgvc.pruning import channels as prune
 
 
 def main(argv=None):

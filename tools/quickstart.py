@@ -6,8 +6,9 @@ import sys
 import time
 from pathlib import Path
 
-from gluon_fgvc import cli, data
-from gluon_fgvc.engine import run
+from gluon_fgvc import data
+from gluon_fgvc import runs as run
+from gluon_fgvc.commands import cli
 
 TOOLS = Path(__file__).parent
 CONFIG = Path(os.path.relpath(TOOLS.parent / 'configs/finetune/quickstart.yaml'))

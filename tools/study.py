@@ -8,10 +8,13 @@ import shlex
 import sys
 from pathlib import Path
 
-from gluon_fgvc import cli
-from gluon_fgvc.analysis import schedule_search, study, study_page, study_results
+from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.files import write_atomically
+from gluon_fgvc.studies import page as study_page
+from gluon_fgvc.studies import results as study_results
+from gluon_fgvc.studies import runs as study
+from gluon_fgvc.studies import schedule_search
 
 OVERRIDE = re.compile(r'[A-Za-z_]\w*(\.\w+)+=.*', re.DOTALL)
 TRAIN = (sys.executable, str(Path(__file__).with_name('train.py')))

@@ -9,12 +9,13 @@ import shlex
 import sys
 from pathlib import Path
 
-from gluon_fgvc import cli, config
-from gluon_fgvc.analysis.charts import Line, write_lines
-from gluon_fgvc.analysis.statistics import mean_and_sd
-from gluon_fgvc.engine import run
+from gluon_fgvc import config
+from gluon_fgvc import runs as run
+from gluon_fgvc.commands import cli
+from gluon_fgvc.engine.statistics import mean_and_sd
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.files import write_atomically
+from gluon_fgvc.pages.line_charts import Line, write_lines
 
 
 def main(argv=None):

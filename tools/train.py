@@ -2,8 +2,9 @@
 import sys
 from pathlib import Path
 
-from gluon_fgvc import cli, config
-from gluon_fgvc.engine import run
+from gluon_fgvc import config
+from gluon_fgvc import runs as run
+from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
 
 

@@ -10,17 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from gluon_fgvc import cli, data
-from gluon_fgvc.analysis import activation_maximization, channels
-from gluon_fgvc.analysis.attention_maps import write_page, write_sheet
-from gluon_fgvc.analysis.cam import activation_on_images, share_inside
-from gluon_fgvc.analysis.contact_sheet import KINDS
-from gluon_fgvc.analysis.look import look
-from gluon_fgvc.analysis.plots import percent
+from gluon_fgvc import data
+from gluon_fgvc import runs as run
+from gluon_fgvc.commands import cli
 from gluon_fgvc.data.search import find_images
-from gluon_fgvc.engine import run
 from gluon_fgvc.errors import ConfigError
+from gluon_fgvc.explain import activation_maximization, channels
+from gluon_fgvc.explain.cam import activation_on_images, share_inside
 from gluon_fgvc.nn import attention_convolutions
+from gluon_fgvc.pages.channels import channel_section, histogram_section, ranking_section
+from gluon_fgvc.pages.charts import percent
+from gluon_fgvc.pages.contact_sheet import KINDS
+from gluon_fgvc.pages.look import look
+from gluon_fgvc.pages.maps import write_page, write_sheet
 
 EXTREMES = 10  # images shown at either end
 
@@ -116,7 +118,7 @@ def look_at_channels(opened, rows, count, layer=None):
         raise ConfigError(f"--layer '{layer}' is no convolution with attention weights")
     batches = (opened.batch_of(row.image) for row in rows)
     norms = channels.responses(net, layer, batches)                                         # (images,C)
-    sections = [channels.histogram_section(channels.histograms(opened.folder)), channels.ranking_section(scores)]
+    sections = [histogram_section(channels.histograms(opened.folder)), ranking_section(scores)]
     for channel in channels.first_alive(scores[layer], norms, count):
         order = np.argsort(-norms[:, channel], kind='stable')
         most, least = ([(rows[i].name, rows[i].image, norms[i, channel]) for i in part[:EXTREMES]]
@@ -124,7 +126,7 @@ def look_at_channels(opened, rows, count, layer=None):
         maximised = [(blur, activation_maximization.maximise(
             net, layer, channel, min(rows[0].image.shape[:2]), opened.normalize.mean, opened.normalize.std,
             blur=blur)[0]) for blur in activation_maximization.BLURS]
-        sections.append(channels.channel_section(layer, channel, scores[layer][channel], maximised, most, least))
+        sections.append(channel_section(layer, channel, scores[layer][channel], maximised, most, least))
     return sections
 
 

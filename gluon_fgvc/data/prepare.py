@@ -19,7 +19,7 @@ from multiprocessing import get_context
 
 import cv2
 
-from gluon_fgvc.data import archives, records
+from gluon_fgvc.data.formats import archives, records
 from gluon_fgvc.data.readers import Crops
 from gluon_fgvc.data.transforms import resize
 from gluon_fgvc.errors import DataError
@@ -58,7 +58,7 @@ def unpack(archive, folder):
     """Unpack ``archive`` into a folder of its name in ``folder``; copy what is no archive.
 
     :returns: the path made.
-    :raises DataError: as :func:`~gluon_fgvc.data.archives.extract`, or if another file is in the way.
+    :raises DataError: as :func:`~gluon_fgvc.data.formats.archives.extract`, or if another file is in the way.
     """
     target = target_of(archive, folder)
     if archives.is_archive(archive):

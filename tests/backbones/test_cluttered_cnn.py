@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gluon_fgvc import backbones, methods
-from gluon_fgvc.analysis.complexity import multiply_adds, parameters
+from gluon_fgvc.nn.complexity import multiply_adds, parameters
 
 
 def images(side=40):

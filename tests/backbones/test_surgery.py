@@ -6,8 +6,8 @@ from mxnet import autograd, gluon
 
 from gluon_fgvc import backbones, config, data, methods
 from gluon_fgvc.backbones.surgery import _SpreadAvgPool2D
-from gluon_fgvc.engine.run import build_method
 from gluon_fgvc.errors import ConfigError
+from gluon_fgvc.runs import build_method
 from tests.backbones.test_backbones import images, names, unsettle
 
 QUICK = ['resnet18_v1', 'resnet18_v2', 'resnet50_v1d', 'se_resnet18_v2', 'resnest14', 'mobilenetv2_0.25',

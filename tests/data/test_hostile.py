@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from gluon_fgvc import data
-from gluon_fgvc.data import archives, cifar, matlab
 from gluon_fgvc.data.datasets import cub200
+from gluon_fgvc.data.formats import archives, cifar, matlab
 from gluon_fgvc.errors import DataError
 from tests.data import official
 from tests.data.test_published import config_of

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gluon_fgvc import runs as run
 from gluon_fgvc.data import samplers
-from gluon_fgvc.engine import run
 from tests.engine import toy
 
 LABELS = np.array([0] * 90 + [2] * 9 + [5])

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from mxnet import autograd
 
 from gluon_fgvc import backbones, deploy, methods
-from gluon_fgvc.analysis import complexity
 from gluon_fgvc.config import TestView
 from gluon_fgvc.engine import loop, phases
 from gluon_fgvc.engine.parameters import structural
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.methods.cra_cnn import different_label_pairs, permuted_pairs
+from gluon_fgvc.nn import complexity
 
 CLASSES = 3
 each_way = pytest.mark.parametrize('hybridized', [False, True], ids=['imperative', 'hybridized'])

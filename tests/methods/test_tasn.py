@@ -8,7 +8,8 @@ import pytest
 from mxnet import autograd
 
 from gluon_fgvc import backbones, data, methods
-from gluon_fgvc.engine import loop, phases, run
+from gluon_fgvc import runs as run
+from gluon_fgvc.engine import loop, phases
 from gluon_fgvc.engine.parameters import structural
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.methods.tasn import SharedDilations

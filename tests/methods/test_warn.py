@@ -7,12 +7,12 @@ import pytest
 from mxnet import autograd, nd
 
 from gluon_fgvc import backbones, methods
-from gluon_fgvc.analysis.complexity import multiply_adds, parameters
 from gluon_fgvc.backbones import wide_resnet
 from gluon_fgvc.engine import loop, phases
 from gluon_fgvc.engine.parameters import structural
 from gluon_fgvc.errors import ConfigError, WeightsError
 from gluon_fgvc.methods import warn
+from gluon_fgvc.nn.complexity import multiply_adds, parameters
 from tests.nn.test_attend_rectify import Literal
 
 FILES = Path(__file__).with_name('files')

@@ -12,7 +12,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_fgvc import processor
+from gluon_fgvc.machine import processor
 from gluon_fgvc.nn.channels import channel
 
 ROOT = Path(__file__).parents[2]

@@ -3,9 +3,9 @@ import csv
 
 import pytest
 
-from gluon_fgvc import cli
-from gluon_fgvc.analysis.pairing import pair, read_predictions
-from gluon_fgvc.analysis.statistics import mcnemar
+from gluon_fgvc.commands import cli
+from gluon_fgvc.engine.statistics import mcnemar
+from gluon_fgvc.studies.pairing import pair, read_predictions
 from tools import compare
 
 HEAD = ['path', 'label', 'label_name', 'predicted', 'predicted_name', 'probability', 'correct']

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gluon_fgvc import cli, environment
+from gluon_fgvc.commands import cli
 from gluon_fgvc.data.findings import KINDS
+from gluon_fgvc.machine import environment
 from tests import small_run
 from tests.data import plant_defects
 from tools import doctor
@@ -165,5 +166,5 @@ def test_a_full_disk_and_missing_libraries(caches):
     ('0.10.5', '>=0.10.5,<0.11', True), ('0.10.5.post0', '>=0.10.5,<0.11', True), ('0.11', '>=0.10.5,<0.11', False),
     ('0.10.4', '>=0.10.5,<0.11', False), ('0.9.12', '>=0.10.5', False), ('2.0', '', True), ('1.2', '==1.2', True)])
 def test_versions(version, rule, holds):
-    from gluon_fgvc import diagnosis
+    from gluon_fgvc.machine import diagnosis
     assert diagnosis.satisfies(version, rule) == holds

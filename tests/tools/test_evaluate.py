@@ -7,9 +7,10 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_fgvc import cli, data
+from gluon_fgvc import data
+from gluon_fgvc import runs as engine
+from gluon_fgvc.commands import cli
 from gluon_fgvc.config import TestView
-from gluon_fgvc.engine import run as engine
 from tests import small_run
 from tools import evaluate, train
 

@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from gluon_fgvc import cli
-from gluon_fgvc.engine import run as engine
+from gluon_fgvc import runs as engine
+from gluon_fgvc.commands import cli
 from tools import export, predict
 
 CONFIG = '''

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gluon_fgvc import cli
+from gluon_fgvc.commands import cli
 from gluon_fgvc.data.search import find_images
 from gluon_fgvc.deploy import Predictor
 from gluon_fgvc.errors import DataError

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from gluon_fgvc import cli, data
+from gluon_fgvc import data
+from gluon_fgvc.commands import cli
 from gluon_fgvc.data import prepare
 from gluon_fgvc.data.datasets import cub200, list_file, recordio
 from gluon_fgvc.data.readers import Arrays, numbered

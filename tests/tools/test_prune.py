@@ -5,8 +5,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_fgvc import cli
-from gluon_fgvc.engine import run as engine
+from gluon_fgvc import runs as engine
+from gluon_fgvc.commands import cli
 from tests import small_run
 from tools import evaluate, export, prune, train
 

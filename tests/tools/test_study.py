@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from gluon_fgvc import cli
+from gluon_fgvc.commands import cli
 from tests.data import official
 from tools import study
 

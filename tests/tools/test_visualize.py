@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from gluon_fgvc import cli
+from gluon_fgvc.commands import cli
 from tests import small_run
 from tools import evaluate, export, train, visualize
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gluon_fgvc import cli
+from gluon_fgvc.commands import cli
 from tools import export, predict, sweep, train, visualize
 
 CONFIG = '''\

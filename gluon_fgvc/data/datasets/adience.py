@@ -11,8 +11,8 @@ from typing import Mapping
 import numpy as np
 
 from gluon_fgvc.config import option
-from gluon_fgvc.data import annotations, archives
 from gluon_fgvc.data.base import ImageSet, Source
+from gluon_fgvc.data.formats import annotations, archives
 from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 
 ARCHIVES = {'faces.tar.gz': None, 'aligned.tar.gz': None, **{f'fold_{k}_data.txt': None for k in range(5)},

@@ -2,8 +2,8 @@
 from dataclasses import dataclass
 
 from gluon_fgvc.config import option
-from gluon_fgvc.data import annotations, archives, cifar
 from gluon_fgvc.data.base import Source
+from gluon_fgvc.data.formats import annotations, archives, cifar
 
 ARCHIVES = {'cifar-10-python.tar.gz': 'c58f30108f718f92721af3b95e74349a',  # MD5, www.cs.toronto.edu/~kriz/cifar.html
             'cifar-10-binary.tar.gz': 'c32a1d4ab5d03f1284b67883e8d87530'}

@@ -5,8 +5,8 @@
 from dataclasses import dataclass
 
 from gluon_fgvc.config import option
-from gluon_fgvc.data import annotations, archives, cifar
 from gluon_fgvc.data.base import Source
+from gluon_fgvc.data.formats import annotations, archives, cifar
 
 ARCHIVES = {'cifar-100-python.tar.gz': 'eb9058c3a382ffc7106e4002c42a8d85',  # MD5, www.cs.toronto.edu/~kriz/cifar.html
             'cifar-100-binary.tar.gz': '03b5dce01913d631647c71ecec9e9cb8'}

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from gluon_fgvc.config import option
 from gluon_fgvc.data import folders
-from gluon_fgvc.data.archives import extract, find
 from gluon_fgvc.data.base import Source
+from gluon_fgvc.data.formats.archives import extract, find
 from gluon_fgvc.errors import DataError
 from gluon_fgvc.files import hash_of_file
 

@@ -9,9 +9,9 @@ from typing import Optional
 
 from gluon_fgvc.config import option
 from gluon_fgvc.data import folders
-from gluon_fgvc.data.annotations import keyed, read_table
 from gluon_fgvc.data.base import Source
 from gluon_fgvc.data.findings import refuse
+from gluon_fgvc.data.formats.annotations import keyed, read_table
 from gluon_fgvc.data.splits import stratified_split
 from gluon_fgvc.errors import ConfigError, DataError
 

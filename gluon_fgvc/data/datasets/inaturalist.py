@@ -11,8 +11,8 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from gluon_fgvc.config import option
-from gluon_fgvc.data import annotations, archives
 from gluon_fgvc.data.base import ImageSet, Source
+from gluon_fgvc.data.formats import annotations, archives
 from gluon_fgvc.data.splits import stratified_split
 from gluon_fgvc.errors import DataError, did_you_mean
 

@@ -15,8 +15,8 @@ from typing import NamedTuple, Optional, Tuple
 import numpy as np
 
 from gluon_fgvc.config import option
-from gluon_fgvc.data.annotations import finite, read_lines, read_names, value
 from gluon_fgvc.data.base import ImageSet, Source
+from gluon_fgvc.data.formats.annotations import finite, read_lines, read_names, value
 from gluon_fgvc.data.readers import Crops
 from gluon_fgvc.errors import DataError
 

@@ -6,9 +6,9 @@ from typing import Optional
 import numpy as np
 
 from gluon_fgvc.config import option
-from gluon_fgvc.data import records
-from gluon_fgvc.data.annotations import read_names
 from gluon_fgvc.data.base import ImageSet, Source
+from gluon_fgvc.data.formats import records
+from gluon_fgvc.data.formats.annotations import read_names
 from gluon_fgvc.data.readers import numbered
 from gluon_fgvc.errors import DataError
 

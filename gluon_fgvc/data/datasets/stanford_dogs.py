@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from gluon_fgvc.config import option
-from gluon_fgvc.data import annotations, archives, matlab
 from gluon_fgvc.data.base import ImageSet, Source
+from gluon_fgvc.data.formats import annotations, archives, matlab
 from gluon_fgvc.data.readers import Crops
 from gluon_fgvc.errors import DataError
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gluon_fgvc.config import option
-from gluon_fgvc.data import annotations, archives
 from gluon_fgvc.data.base import ImageSet, Source
+from gluon_fgvc.data.formats import annotations, archives
 from gluon_fgvc.data.readers import Crops
 from gluon_fgvc.data.splits import stratified_split
 from gluon_fgvc.errors import DataError

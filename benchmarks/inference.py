@@ -1,0 +1,52 @@
+"""Exported networks that predict the same images in turn."""
+import time
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+
+from gluon_fgvc import backbones, config, deploy, methods
+from gluon_fgvc.commands import cli
+from gluon_fgvc.deploy.predictor import load_exported
+
+WARM_UP = 2  # rounds that are not counted
+
+
+def add_options(parser, size, batch):
+    """Add the options that such measurements share; ``size`` and ``batch`` are defaults."""
+    parser.add_argument('--size', type=cli.positive, default=size, metavar='PX', help='default: %(default)s')
+    parser.add_argument('--batch', type=cli.positive, default=batch, metavar='N',
+                        help='images at once; default: %(default)s')
+    parser.add_argument('--rounds', type=cli.positive, default=15, metavar='N',
+                        help='turns of each, after two to warm up; default: %(default)s')
+
+
+def exported(folder, name, ctx, backbone, method='finetune', classes=10, size=224, **values):
+    """Return a network, initialised at random, as a compiled graph read back from ``folder / name``.
+
+    :param values: options of the method.
+    """
+    backbone = backbones.get(backbone, ctx=ctx)
+    net = methods.create(method, backbone, classes, **values).net
+    deploy.export(net, Path(folder) / name, classes=[str(k) for k in range(classes)],
+                  test_view=config.TestView(resize=(size, size)), input_size=(size, size), mean=backbone.mean,
+                  std=backbone.std, method=method)
+    graph = load_exported(Path(folder) / name, ctx)[1]
+    graph.hybridize(static_alloc=True, static_shape=True)
+    return graph
+
+
+def random_images(count, size, ctx):
+    return mx.nd.array(np.random.RandomState(0).normal(size=(count, 3, size, size)), ctx=ctx)
+
+
+def seconds_in_turn(graphs, images, rounds):
+    """Return dict of name → seconds an image, one sample a round; ``graphs`` is a dict of name → graph."""
+    seconds = {name: [] for name in graphs}
+    for _ in range(WARM_UP + rounds):
+        for name, graph in graphs.items():
+            mx.nd.waitall()
+            start = time.perf_counter()
+            graph(images).wait_to_read()
+            seconds[name].append((time.perf_counter() - start) / len(images))
+    return {name: samples[WARM_UP:] for name, samples in seconds.items()}

@@ -1,0 +1,27 @@
+"""The configuration: five strict sections, YAML files without inheritance, ``KEY VALUE`` overrides."""
+from gluon_fgvc.config.reading import apply_overrides, data_from_tree, dump, from_tree, load, parse_overrides, to_tree
+from gluon_fgvc.config.schema import (
+    NAG,
+    OPTIMIZERS,
+    SCHEDULES,
+    SGD,
+    Adam,
+    BackboneConfig,
+    Config,
+    Constant,
+    Cosine,
+    DataConfig,
+    MethodConfig,
+    Poly,
+    RunConfig,
+    Step,
+    TestView,
+    TrainConfig,
+    TrainView,
+    option,
+)
+
+__all__ = ['Adam', 'BackboneConfig', 'Config', 'Constant', 'Cosine', 'DataConfig', 'MethodConfig', 'NAG', 'OPTIMIZERS',
+           'Poly', 'RunConfig', 'SCHEDULES', 'SGD', 'Step', 'TestView', 'TrainConfig', 'TrainView',
+           'apply_overrides', 'data_from_tree', 'dump', 'from_tree', 'load', 'option', 'parse_overrides',
+           'to_tree']

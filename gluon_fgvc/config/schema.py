@@ -1,0 +1,236 @@
+"""What a configuration holds: five sections, each key with its documentation, type and range.
+
+Data sets and methods own their options (a dataclass beside their code), so that a new one needs no edit here.
+"""
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Optional, Tuple, Union
+
+
+def option(default=dataclasses.MISSING, doc='', *, minimum=None, maximum=None, above=None, below=None,
+           choices=None, variants=None):
+    """A dataclass field with its documentation and the rule its values obey.
+
+    ``minimum``/``maximum`` are inclusive bounds, ``above``/``below`` exclusive ones; for tuples they
+    hold for each element. ``variants`` maps the value of the key ``name`` to a dataclass (used for
+    optimizers and schedules). Public, because data sets and methods declare their options with it.
+    """
+    rules = dict(doc=doc, minimum=minimum, maximum=maximum, above=above, below=below,
+                 choices=choices, variants=variants)
+    metadata = {key: value for key, value in rules.items() if value is not None}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+# --- data ------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class TrainView:
+    """How a training image is prepared, in this order; sizes in pixels."""
+
+    resize: Union[int, Tuple[int, int], None] = option(
+        None, 'shorter side, or [height, width] without crop', minimum=1)
+    pad: int = option(0, 'pixels mirrored around the image before the crop, as is usual for CIFAR', minimum=0)
+    crop: Optional[int] = option(None, 'side of a random square crop', minimum=1)
+    random_resized_crop: Optional[int] = option(
+        None, 'side of a crop of random area and aspect; replaces resize and crop', minimum=1)
+    scale: Tuple[float, float] = option((0.08, 1.0), 'area range of random_resized_crop', above=0, maximum=1)
+    ratio: Tuple[float, float] = option((0.75, 4 / 3), 'aspect range of random_resized_crop', above=0)
+    flip: bool = option(False, 'mirror left-right with probability 1/2')
+    flip_vertical: bool = option(False, 'mirror top-bottom with probability 1/2')
+    transpose: bool = option(False, 'swap rows and columns with probability 1/2 (with both flips: all '
+                                    'eight symmetries of the square)')
+    rotation: float = option(0.0, 'largest rotation in degrees, either way', minimum=0, maximum=180)
+    color_jitter: float = option(0.0, 'largest relative change of brightness, contrast and saturation',
+                                 minimum=0, below=1)
+
+
+@dataclass(frozen=True)
+class TestView:
+    """How an image is prepared outside training; nothing here is random."""
+
+    __test__ = False  # not a test case, whatever its name says to pytest
+
+    resize: Union[int, Tuple[int, int], None] = option(
+        None, 'shorter side, or [height, width] without crop', minimum=1)
+    crop: Optional[int] = option(None, 'side of the centre crop', minimum=1)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, how they are prepared and batched. ``options`` belong to the data set."""
+
+    name: str = option(doc='data set: a file of gluon_fgvc/data/datasets')
+    train: TrainView = option(TrainView, 'preparation of training images')
+    test: TestView = option(TestView, 'preparation of validation, test and new images')
+    batch_size: int = option(32, 'images per step over all contexts', minimum=1)
+    workers: int = option(2, 'how many load images at once; 0 loads in the main thread', minimum=0, maximum=256)
+    worker_type: str = option('process', 'what workers are: threads copy nothing, but share one Python interpreter',
+                              choices=('process', 'thread'))
+    cache: int = option(0, 'MiB of memory, for each split, that keep decoded and resized images for later epochs',
+                        minimum=0)
+    sampler: str = option('shuffled', "which training images make up an epoch: 'shuffled' all of them once, 'weighted' "
+                                      'as many, drawn with replacement so that all classes come equally often',
+                          choices=('shuffled', 'weighted'))
+    val_share: float = option(0.1, 'stratified share of train held out for choosing the epoch; ignored '
+                                   'where the data set has a validation split', minimum=0, below=1)
+    val_seed: int = option(0, 'seed of that split, kept apart from run.seed so that seeds share it', minimum=0)
+    mean: Optional[Tuple[float, float, float]] = option(
+        None, 'RGB mean on [0, 1]; null takes what the backbone was trained with')
+    std: Optional[Tuple[float, float, float]] = option(
+        None, 'RGB standard deviation on [0, 1]; null as for mean', above=0)
+    bad_image: str = option('fail', 'what a broken image does', choices=('fail', 'skip'))
+    options: Any = None
+
+
+# --- backbone and method ---------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Which network carries the method, and where its weights come from."""
+
+    name: str = option(doc='a name of gluon_fgvc.backbones.available()')
+    weights: str = option('zoo', "'zoo', 'none', 'package:efficientnet-lite0', a file's path or URL#sha256=DIGITS")
+    head: str = option('gap', 'how the last map becomes a vector', choices=('gap', 'isqrt_cov'))
+    output_stride: Optional[int] = option(
+        None, 'stride of the last map instead of its own (32); null changes nothing', choices=(None, 8, 16))
+    dilate: bool = option(True, 'with output_stride: spread the convolutions behind a stride that is gone')
+    widths: Optional[str] = option(None, 'path of a channel plan as tools/prune.py writes it; null is all channels')
+    dropout: float = option(0.0, 'share dropped between the convolutions of a block in training; for the wide ResNets '
+                                 'warn_wideresnet*', minimum=0, below=1)
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """Which method is trained. ``options`` belong to the method."""
+
+    name: str = option(doc='a file of gluon_fgvc/methods')
+    options: Any = None
+
+
+# --- train -----------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent; weight decay applies to all parameters, as in the d2l book."""
+
+    lr: float = option(doc='learning rate', minimum=0)
+    name: str = 'sgd'
+    momentum: float = option(0.9, '', minimum=0, below=1)
+    wd: float = option(0.0, 'weight decay', minimum=0)
+    clip_gradient: Optional[float] = option(None, 'bound on each gradient element', above=0)
+
+
+@dataclass(frozen=True)
+class NAG(SGD):
+    """SGD with Nesterov's accelerated gradient."""
+
+    name: str = 'nag'
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba 2015); weight decay is the L2 kind, added to the gradient."""
+
+    lr: float = option(doc='learning rate', minimum=0)
+    name: str = 'adam'
+    beta1: float = option(0.9, '', minimum=0, below=1)
+    beta2: float = option(0.999, '', minimum=0, below=1)
+    epsilon: float = option(1e-8, '', above=0)
+    wd: float = option(0.0, 'weight decay', minimum=0)
+    clip_gradient: Optional[float] = option(None, 'bound on each gradient element', above=0)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The learning rate stays as it is."""
+
+    name: str = 'constant'
+    warmup: float = option(0.0, 'epochs of linear warm-up from 0', minimum=0)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Multiply the learning rate by ``factor`` every ``every`` epochs, or at each of ``at``."""
+
+    name: str = 'step'
+    every: Optional[int] = option(None, 'epochs between steps', minimum=1)
+    at: Tuple[int, ...] = option((), 'epochs at which to step, instead of every', minimum=1)
+    factor: float = option(0.1, '', above=0)
+    warmup: float = option(0.0, 'epochs of linear warm-up from 0', minimum=0)
+
+    def __post_init__(self):
+        if bool(self.at) == (self.every is not None):
+            raise ValueError("step needs either 'every' or 'at'")
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from the learning rate down to ``final`` times it, after the warm-up."""
+
+    name: str = 'cosine'
+    final: float = option(0.0, 'share of the learning rate at the end', minimum=0, maximum=1)
+    warmup: float = option(0.0, 'epochs of linear warm-up from 0', minimum=0)
+
+
+@dataclass(frozen=True)
+class Poly:
+    """(1 - progress)^power from the learning rate down to ``final`` times it, after the warm-up."""
+
+    name: str = 'poly'
+    power: float = option(2.0, '', above=0)
+    final: float = option(0.0, 'share of the learning rate at the end', minimum=0, maximum=1)
+    warmup: float = option(0.0, 'epochs of linear warm-up from 0', minimum=0)
+
+
+OPTIMIZERS = {'sgd': SGD, 'nag': NAG, 'adam': Adam}
+SCHEDULES = {'constant': Constant, 'step': Step, 'cosine': Cosine, 'poly': Poly}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and with what the parameters move."""
+
+    epochs: int = option(doc='passes over the training images', minimum=1)
+    optimizer: Any = option(doc='', variants=OPTIMIZERS)
+    schedule: Any = option(Constant, '', variants=SCHEDULES)
+    label_smoothing: float = option(0.0, 'probability mass spread evenly over all classes', minimum=0, below=1)
+    mixup: float = option(0.0, 'parameter of the Beta distribution that mixes pairs; 0 is off', minimum=0)
+    class_weights: Union[str, Tuple[float, ...]] = option(
+        'none', "'none', 'balanced' (N / (K n_k)) or one factor per class")
+    ema: float = option(0.0, 'decay per step of an exponential moving average of the parameters, which '
+                             'is then what is evaluated and kept; 0 is off', minimum=0, below=1)
+    select_by: str = option('top1', 'what validation chooses the epoch by (the other breaks ties); a small split '
+                                    'is steadier in its loss', choices=('top1', 'loss'))
+
+
+# --- run -------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where and how a run executes, when it stops early, and its seed."""
+
+    seed: int = option(0, '', minimum=0, maximum=2 ** 31 - 1)
+    contexts: Union[str, Tuple[str, ...]] = option(
+        'auto', "'auto' (all GPUs, else the CPU) or a list such as [gpu0, gpu1] or [cpu0, cpu1]")
+    kvstore: str = option('device', 'how gradients are summed over contexts', choices=('local', 'device', 'nccl'))
+    hybridize: bool = option(True, 'compile the network with static memory')
+    log_every: int = option(20, 'steps between log lines (one synchronisation each)', minimum=1)
+    save_every: int = option(1, 'epochs between checkpoints', minimum=1)
+    early_stop_patience: int = option(0, 'epochs without a better validation result before stopping; 0 is off',
+                                      minimum=0)
+    focus: bool = option(False, 'evaluations also measure which share of the class activation lies in the boxes of the '
+                                'data set')
+    work_dir: str = option('work_dirs', 'folder that receives the run folders')
+
+
+@dataclass(frozen=True)
+class Config:
+    """A complete run: everything that was decided, nothing that was measured."""
+
+    data: DataConfig
+    backbone: BackboneConfig
+    method: MethodConfig
+    train: TrainConfig
+    run: RunConfig

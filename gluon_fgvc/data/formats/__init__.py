@@ -1,0 +1,1 @@
+"""Files of strangers, read strictly: archives, tables, MATLAB, CIFAR, RecordIO."""

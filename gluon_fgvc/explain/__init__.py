@@ -1,0 +1,1 @@
+"""What a network looks at, as numbers: class activation, channels, activation maximisation."""

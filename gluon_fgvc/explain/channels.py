@@ -1,0 +1,77 @@
+"""Which channels attention singles out, and which images move a channel most and least."""
+import json
+
+import numpy as np
+
+from gluon_fgvc.errors import ConfigError, did_you_mean
+from gluon_fgvc.nn import attention_convolutions
+
+
+def ranking(net):
+    """Return dict of convolution → (O,), the attention of each output channel: a, or the mean of a over its inputs.
+
+    The mean instead of the paper's sum, so that layers compare; within a layer the order is the same.
+    """
+    return {name: conv.attention.list_data()[0].asnumpy().mean(axis=(1, 2, 3))
+            for name, conv in attention_convolutions(net).items()}
+
+
+def block_of(net, layer):
+    """Return the block with structural name ``layer`` inside ``net``.
+
+    :raises ConfigError: if there is none.
+    """
+    block = net
+    for name in layer.split('.'):
+        if name not in block._children:
+            raise ConfigError(f"there is no layer '{layer}'"
+                              f'{did_you_mean(layer, list(attention_convolutions(net)))}')
+        block = block._children[name]
+    return block
+
+
+def default_layer(net):
+    """Return the third last convolution, in the order of construction: where the paper looks in ResNet-50."""
+    return list(attention_convolutions(net))[-3:][0]
+
+
+def responses(net, layer, batches):
+    """Return the L1 norm of each channel's map at the output of ``layer``, meaned over pixels: (images, C).
+
+    :param batches: iterable of images (N,3,H,W), normalised. ``net`` is left unhybridized.
+    """
+    norms, net_output = [], []
+    net.hybridize(False)
+    hook = block_of(net, layer).register_forward_hook(lambda block, inputs, output: net_output.append(output))
+    try:
+        for images in batches:
+            net(images)
+            norms.append(net_output.pop().abs().mean(axis=(2, 3)).asnumpy())
+    finally:
+        hook.detach()
+    return np.concatenate(norms)
+
+
+def histograms(folder):
+    """Return the histograms that training kept in run folder ``folder``, one dict an epoch in which attention learned.
+
+    Keys: ``epoch``, ``phase``, ``attention_range`` and ``attention``, layer → ``counts`` and moments.
+    """
+    path, found = folder / 'metrics.jsonl', []
+    for line in path.read_text(encoding='utf-8').splitlines() if path.exists() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            break  # the line that a kill went through
+        if record.get('kind') == 'method' and 'attention' in record:
+            found.append(record)
+    return found
+
+
+def first_alive(scores, norms, count):
+    """Return the ``count`` channels of the highest ``scores`` (C,) that any image moves, ``norms`` (images,C), at all.
+
+    A channel that is 0 for all images means nothing, and its attention follows the penalty alone.
+    """
+    alive = norms.max(axis=0) > 1e-6 * norms.max()
+    return [int(channel) for channel in np.argsort(-scores, kind='stable') if alive[channel]][:count]

@@ -1,0 +1,1 @@
+"""What this machine and its Python environment are. Standard library only."""

@@ -1,0 +1,1 @@
+"""What people look at: report, maps, data page, charts and contact sheets."""

@@ -1,0 +1,1 @@
+"""Channels out of a network."""

@@ -1,0 +1,11 @@
+"""From a configuration to a run folder and back: the one place where all parts meet."""
+from gluon_fgvc.runs.build import build_method, contexts_of, load_config, loader_of, seed_initialisers
+from gluon_fgvc.runs.evaluation import evaluate, evaluate_altered, evaluate_together, headline, report
+from gluon_fgvc.runs.folder import environment, existing_folder, latest_folder, new_folder
+from gluon_fgvc.runs.opened import Run, open_run
+from gluon_fgvc.runs.pruning import prune_run
+from gluon_fgvc.runs.training import train
+
+__all__ = ['Run', 'build_method', 'contexts_of', 'environment', 'evaluate', 'evaluate_altered',
+           'evaluate_together', 'existing_folder', 'headline', 'latest_folder', 'load_config', 'loader_of',
+           'new_folder', 'open_run', 'prune_run', 'report', 'seed_initialisers', 'train']

@@ -1,0 +1,167 @@
+"""The folder of a run: its name, what describes the run in it, and whether it still holds for a data set."""
+import datetime
+import difflib
+import json
+import os
+import platform
+import re
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+
+from gluon_fgvc import __version__, config, data
+from gluon_fgvc.errors import CheckpointError, ConfigError
+from gluon_fgvc.files import remove, write_atomically
+from gluon_fgvc.machine import processor
+from gluon_fgvc.runs.build import load_config
+
+WIDTHS = 'widths.json'  # the channel plan in a run folder, where the backbone has one
+
+
+def new_folder(cfg, stem):
+    """Return a run folder name that does not exist yet: ``<work_dir>/<stem>/<timestamp>``."""
+    base = Path(cfg.run.work_dir) / stem / datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+    folder, count = base, 1
+    while folder.exists():
+        count += 1
+        folder = base.with_name(f'{base.name}-{count}')
+    return folder
+
+
+def latest_folder(cfg, stem):
+    """Return the newest run folder of a configuration, for ``--resume`` without a path."""
+    folders = sorted((Path(cfg.run.work_dir) / stem).glob('*/config.yaml'))
+    if not folders:
+        raise CheckpointError(f"nothing to resume: no run folder in '{Path(cfg.run.work_dir) / stem}'")
+    return folders[-1].parent
+
+
+def existing_folder(path):
+    """Return ``path`` as a run folder to resume, or say that it is none."""
+    folder = Path(path)
+    if not (folder / 'config.yaml').is_file():
+        raise CheckpointError(f"'{folder}' is not a run folder (it has no config.yaml){_near(folder)}")
+    return folder
+
+
+def _near(folder):
+    names = os.listdir(folder.parent) if folder.parent.is_dir() else []
+    near = [name for name in difflib.get_close_matches(folder.name, names, 1) if name != folder.name]
+    return f"; did you mean '{folder.parent / near[0]}'?" if near else ''
+
+
+def claim(folder, cfg, source):
+    """Write what describes the run, or check that the folder's run is this one.
+
+    A run that ended before its first checkpoint has nothing to keep: another one may take its place.
+
+    :returns: None, or one line on what of this machine will keep a resumed run from the bits of an uninterrupted one.
+    """
+    now, note = environment(), None
+    path, text, split = folder / 'config.yaml', config.dump(cfg), data.split_record(source)
+    plan = None if cfg.backbone.widths is None else _channel_plan(cfg)
+    if (folder / 'last.json').exists():
+        _check_same(path, cfg)
+        check_same_classes(folder, read_classes(folder), source.classes)
+        check_same_split(folder, split, ('train', 'val'))
+        note = _other_rounding(read_json(folder / 'env.json'), now)
+        if plan is not None and (folder / WIDTHS).read_bytes() != plan:
+            raise ConfigError(f"cannot resume '{folder}': backbone.widths '{cfg.backbone.widths}' is another plan now")
+    else:
+        remove(folder / 'best.json')
+    if plan is not None:  # the run does not depend on the file it came from
+        write_atomically(folder / WIDTHS, plan)
+    write_atomically(folder / 'classes.json', json.dumps(list(source.classes), indent=1, ensure_ascii=False) + '\n')
+    write_atomically(folder / 'split.json', json.dumps(split, indent=1) + '\n')
+    write_atomically(folder / 'env.json', json.dumps(now, indent=1) + '\n')
+    write_atomically(path, text)
+    return note
+
+
+# Of `environment`, what decides the order in which floating-point sums are made → how a person says it.
+_ROUNDING = {'onednn': 'instruction set', 'omp_num_threads': 'number of OpenMP threads', 'mxnet': 'MXNet'}
+
+
+def _other_rounding(before, now):
+    """Say in one line what differs between two environments that decides rounding; None if nothing is known to."""
+    if not isinstance(before, dict):
+        return None
+    changed = [f'{words} {now[key]}, before {before[key]}' for key, words in _ROUNDING.items()
+               if key in before and before[key] != now[key]]
+    return changed and ('resumed with another ' + ' and '.join(changed) + ': sums are rounded in another order, so the '
+                        'result differs from an uninterrupted run in its last bits') or None
+
+
+def _channel_plan(cfg):
+    try:
+        return Path(cfg.backbone.widths).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"backbone.widths: cannot read '{cfg.backbone.widths}': {error.strerror}") from None
+
+
+def check_same_classes(folder, stored, classes):
+    if stored is not None and stored != list(classes):
+        differing = ', '.join(f"'{name}'" for name in sorted(set(stored) ^ set(classes)))
+        raise CheckpointError(f"'{folder}' was trained on other classes than the data set has now: "
+                              + (f'only in one of them: {differing}' if differing else 'their order differs'))
+
+
+def check_same_split(folder, split, names):
+    """Check that the images of splits ``names`` are those that training began with."""
+    stored = read_json(folder / 'split.json')  # runs of earlier versions have none
+    for name in names if stored else ():
+        before, now = (record['splits'].get(name) for record in (stored, split))
+        if before != now:
+            count = [record['images'] if record else 0 for record in (before, now)]
+            raise CheckpointError(f"'{folder}': split '{name}' is not what it was when training began (then {count[0]} "
+                                  f'images, now {count[1]}, or others): the data set has changed; restore it, or '
+                                  'start a new run')
+
+
+def read_classes(folder):
+    classes = read_json(folder / 'classes.json')
+    if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+        raise CheckpointError(f"'{folder / 'classes.json'}' is not a list of class names")
+    return classes
+
+
+# Keys that change where and how a run executes but not what it learns.
+_FREE = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.work_dir', 'run.focus',
+         'data.workers', 'data.worker_type')
+
+
+def _check_same(path, cfg):
+    before, after = _flat(config.to_tree(load_config(path))), _flat(config.to_tree(cfg))
+    for key in after:
+        if key not in _FREE and before.get(key) != after[key]:
+            raise ConfigError(f"cannot resume '{path.parent}': {key} is {after[key]!r} now and was "
+                              f'{before.get(key)!r}; start a new run instead')
+
+
+def _flat(tree, prefix=''):
+    if not isinstance(tree, dict):
+        return {prefix[:-1]: tree}
+    return {key: value for name, part in tree.items() for key, value in _flat(part, f'{prefix}{name}.').items()}
+
+
+def environment():
+    """Return what a figure depends on besides the configuration: versions, processor, threads."""
+    try:
+        cpu = re.search(r'model name\s*:\s*(.+)', Path('/proc/cpuinfo').read_text())[1]
+    except (OSError, TypeError):
+        cpu = platform.processor()
+    return {'gluon_fgvc': __version__, 'python': platform.python_version(), 'mxnet': mx.__version__,
+            'numpy': np.__version__, 'system': platform.platform(), 'cpu': cpu,
+            'instruction_sets': processor.instruction_sets(), 'onednn': processor.onednn_choice(),
+            'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+            'omp_num_threads': os.environ.get('OMP_NUM_THREADS'), 'gpus': mx.context.num_gpus()}
+
+
+def read_json(path):
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        return None
+    except (ValueError, UnicodeDecodeError):
+        raise CheckpointError(f"'{path}' is not valid JSON") from None

@@ -1,0 +1,126 @@
+"""Train a configuration in a run folder, down to its test and report."""
+import time
+from pathlib import Path
+
+import mxnet as mx
+
+from gluon_fgvc import data
+from gluon_fgvc.engine import checkpoint
+from gluon_fgvc.engine.log import Log
+from gluon_fgvc.engine.loop import begin, fit
+from gluon_fgvc.errors import CheckpointError, ConfigError
+from gluon_fgvc.files import lock
+from gluon_fgvc.runs.build import build_method, contexts_of, loader_of, report_bad
+from gluon_fgvc.runs.evaluation import evaluate, report
+from gluon_fgvc.runs.focus import check_boxes
+from gluon_fgvc.runs.folder import claim, read_json
+from gluon_fgvc.runs.opened import Run
+
+
+def train(cfg, folder, *, test=True):
+    """Train ``cfg`` in run folder ``folder`` (resuming what is there), evaluate the best epoch, write the report.
+
+    :param test: evaluate the test split, once, with the checkpoint that validation chose.
+    :returns: the evaluation (see ``evaluation.json``), or None without ``test``.
+    """
+    folder, contexts = Path(folder), contexts_of(cfg.run.contexts)
+    if cfg.data.batch_size < len(contexts):
+        raise ConfigError(f'data.batch_size {cfg.data.batch_size} is smaller than the number of devices, '
+                          f'{len(contexts)}')
+    if cfg.run.kvstore == 'nccl' and any(context.device_type == 'cpu' for context in contexts):
+        raise ConfigError("run.kvstore: 'nccl' sums over GPUs only; use 'device' or 'local' on the CPU")
+    source = data.build(cfg.data)
+    if cfg.run.focus:
+        check_boxes(source.test)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_writer(folder):
+        note = claim(folder, cfg, source)
+        done = checkpoint.read(folder, 'last')
+        log = Log(folder, completed=done['epoch'] if done else 0)
+        if note and done['epoch'] < cfg.train.epochs:
+            log.line(note)
+        _fit(cfg, folder, source, contexts, log)
+        run = result = None
+        if test:
+            run = Run.open(folder, contexts=contexts)
+            result = _earlier_evaluation(run) or evaluate(run, 'test', log=log)
+        log.line(f'report: {report(folder, source, run)}')
+    return result
+
+
+def _only_writer(folder):
+    """Return a context in which no other process trains in ``folder``."""
+    try:
+        return lock(folder / '.lock')
+    except BlockingIOError:
+        raise CheckpointError(f"another process is training in '{folder}'; wait for its end, or name another "
+                              '--work-dir') from None
+
+
+def _fit(cfg, folder, source, contexts, log):
+    log.line(f"{cfg.method.name} on {cfg.backbone.name}, {cfg.data.name}: {len(source.classes)} classes, "
+             f"{len(source.train)} train, {len(source.val) if source.val else 0} validation, {len(source.test)} test "
+             f"images; {', '.join(map(str, contexts))}; in {folder}")
+    # Workers fork: before the network starts its threads.
+    loaders = [loader_of(cfg, source.train, train=True)]
+    if source.val:
+        loaders.append(loader_of(cfg, source.val))
+    try:
+        method, normalize = build_method(cfg, len(source.classes), contexts)
+        _check_sizes(method, loaders)
+        _check_classes(method, normalize, loaders[0], len(source.classes), contexts[0])
+        started = time.time()
+        fit(method, (source.train, loaders[0]), (source.val, loaders[1]) if source.val else None, cfg, folder, log,
+            normalize=normalize, contexts=contexts, num_classes=len(source.classes))
+        log.line(f'training took {time.time() - started:.0f} s')
+        for loader in loaders:
+            report_bad(loader, log)
+    finally:
+        for loader in loaders:
+            loader.close()
+
+
+def start_from(cfg, folder, method, source, val=None):
+    """Make the run folder ``folder`` of ``cfg`` at epoch 0, with the parameters of ``method`` for pretrained ones.
+
+    It can be evaluated and exported as it is; training it (``--resume``) goes on from there.
+
+    :param val: summary of the validation of ``method``, which the epochs of a training must beat; None without.
+    :raises CheckpointError: if the folder has a checkpoint already.
+    """
+    folder = Path(folder)
+    if (folder / 'last.json').exists():
+        raise CheckpointError(f"'{folder}' holds a run already; name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    claim(folder, cfg, source)
+    begin(folder, method.train_net, val and (val, cfg.train.select_by), cfg.train.ema)
+
+
+def _earlier_evaluation(run):
+    """Return the evaluation of the test split that ``run`` has already, so that resuming does not add another."""
+    result = read_json(run.folder / 'evaluation.json')
+    return result if result and result.get('chosen_by') == run.chosen_by else None
+
+
+def _check_sizes(method, loaders):
+    """Refuse images that are not squares of one size where the method needs them so."""
+    for section, loader in zip(('data.train', 'data.test'), loaders):
+        size = loader.transform.output_size
+        if method.square_images and (size is None or size[0] != size[1]):
+            images = 'images of many sizes' if size is None else f'images of {size[0]} x {size[1]}'
+            raise ConfigError(f'{section} gives {images}, the method takes square ones; set {section}.crop')
+
+
+def _check_classes(method, normalize, loader, num_classes, context):
+    """Run two images through both networks: a wrong number of classes must never train silently."""
+    size = loader.transform.output_size or (64, 64)
+    images = normalize(mx.nd.zeros((2, *size, 3), ctx=context, dtype='uint8'))
+    try:
+        scores = method.net(images)
+        method.train_net(images)
+        mx.nd.waitall()
+    except mx.MXNetError as error:
+        raise ConfigError(f'the network cannot take images of {size[0]} x {size[1]} (height x width); change crop and '
+                          f'resize in data.train and data.test: {str(error).splitlines()[-1]}') from None
+    if scores.shape != (2, num_classes):
+        raise ConfigError(f'the method gives {scores.shape[1]} scores an image, the data set has {num_classes} classes')

@@ -1,0 +1,1 @@
+"""The same training for several configurations, seeds and folds: runs, results, comparison."""

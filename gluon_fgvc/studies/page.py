@@ -1,0 +1,201 @@
+"""The page of the results of all studies, ``docs/results.md``, and its pictures, made from their files of results."""
+from pathlib import Path
+
+from gluon_fgvc.engine.statistics import mean_and_sd
+from gluon_fgvc.pages.line_charts import Line, write_lines
+from gluon_fgvc.studies.results import in_brackets, load
+
+
+def render(results):
+    """Return docs/results.md as text, made from all ``*.json`` in the folder ``results`` and nothing else."""
+    parts = [_INTRODUCTION]
+    studies = [load(path) for path in sorted(Path(results).glob('*.json'))]
+    parts += [_study(tree) for tree in studies] or ['No study has been run yet.\n']
+    return '\n'.join(parts)
+
+
+_INTRODUCTION = """\
+# Results
+
+Written by `python tools/study.py --render` from `docs/results/*.json`; edit neither by hand.
+
+Accuracies are in percent: mean ± sample standard deviation (n − 1) over runs that differ in seed or fold. Test figures
+are of one view of each image. Validation figures are those of the chosen epoch, on the images that chose it, and
+therefore optimistic. Every evaluation of a test split is listed. The JSON files hold the complete configurations.
+"""
+
+
+def _study(tree):
+    name = _namer(tree)
+    parts = [f"## {tree['name']}\n", _summary_table(tree), *_comparison(tree), '### Runs\n', _run_table(tree)]
+    if _curves(tree):
+        parts.insert(2, f"![Validation error after each epoch](results/{tree['name']}.svg)\n")
+    evaluations = [[name(e), e['seed'], _or_dash(e['fold']), _when(e['evaluated_at']), _or_dash(e['checkpoint']),
+                    _percent(e['top1'])] for e in tree['evaluations']]
+    parts.append(f'### Evaluations of the test split: {len(evaluations)}\n')
+    if evaluations:
+        parts.append(_table(('Config', 'Seed', 'Fold', 'When', 'Checkpoint', 'Top-1'), evaluations))
+    parts.append('### To repeat\n')
+    parts.append('```sh\n' + '\n'.join(tree['commands']) + '\n```\n')
+    parts += [f"- `{c['config']}`{in_brackets(c)}, SHA-256 `{c['sha256']}`"
+              + (f", with `{' '.join(c['overrides'])}`" if c['overrides'] else '') for c in tree['configs']]
+    parts += [f'- Machine: {machine}' for machine in _machines(tree)]
+    return '\n'.join(parts) + '\n'
+
+
+def draw_curves(results):
+    """Write ``<results>/<study>.svg``, validation errors by epoch, for the studies that have them.
+
+    Errors by their logarithm keep apart what accuracies press against 100 %.
+    """
+    for path in sorted(Path(results).glob('*.json')):
+        tree = load(path)
+        if _curves(tree):
+            write_lines(path.with_suffix('.svg'), _curves(tree), 'epoch', 'validation top-1 error, %', log_y=True)
+
+
+def _curves(tree):
+    """Return a :class:`Line` for each configuration, over the epochs that all of its runs have."""
+    name, lines = _namer(tree), []
+    for entry in tree['configs']:
+        runs = [run['curve'] for run in entry['runs'] if run.get('curve') and None not in run['curve']]
+        if runs:
+            spreads = [mean_and_sd([100 * (1 - value) for value in values]) for values in zip(*runs)]
+            lines.append(Line(name(entry), range(1, len(spreads) + 1), [mean for mean, _ in spreads],
+                              [sd for _, sd in spreads] if len(runs) > 1 else None))
+    return lines
+
+
+def _namer(tree):
+    """Return the function that names an entry: by its variant in studies of one configuration, else by its file."""
+    entries = tree['configs']
+    if len({entry['config'] for entry in entries}) == 1 and all(entry.get('variant') for entry in entries):
+        return lambda entry: entry['variant']
+    return lambda entry: Path(entry['config']).with_suffix('').as_posix().replace('configs/', '') + in_brackets(entry)
+
+
+def _summary_table(tree):
+    named, rows, metrics = _namer(tree), [], ['top1', 'top3', 'top5', 'mean_class_accuracy']
+    covered = sorted({f"{100 * r['test']['boxes_cover']:.1f}" for entry in tree['configs'] for r in entry['runs']
+                      if r['test'] and 'boxes_cover' in r['test']})
+    if covered:
+        metrics.append('focus')
+    for entry in tree['configs']:
+        for split, name in (('test', 'test'), ('val', 'validation')):
+            summary = entry['summary'][split]
+            if summary:
+                images = sorted({r['test']['images'] for r in entry['runs'] if r['test']}) if split == 'test' else []
+                rows.append([named(entry), name, ', '.join(f'{n:,}' for n in images) or '–', summary['top1']['runs'],
+                             *(_spread(summary.get(metric)) for metric in metrics),
+                             _minutes([r['seconds'] for r in entry['runs']])])
+    table = _table(('Config', 'Split', 'Images', 'Runs', 'Top-1', 'Top-3', 'Top-5', 'Mean class',
+                    *(['In boxes'] if covered else []), 'Minutes a run'), rows)
+    if not covered:
+        return table
+    return (f'{table}\nIn boxes: the mean share, in percent, of the activation of the true class that lies in the '
+            f"boxes of the data set, which cover {', '.join(covered)} % of the images.\n")
+
+
+def _comparison(tree):
+    """Return the paragraphs that compare the others with the first configuration, or nothing where it is alone."""
+    if not tree['configs']:
+        return []
+    first, *others = tree['configs']
+    split = 'test' if all(run['test'] for entry in tree['configs'] for run in entry['runs']) else 'val'
+    named, reference, rows = _namer(tree), _by_run(first, split), []
+    for entry in others:
+        own = _by_run(entry, split)
+        differences = [own[key]['top1'] - reference[key]['top1'] for key in own if key in reference]
+        if differences:
+            mean, sd = mean_and_sd(differences)
+            rows.append([named(entry), len(differences), _signed(mean, sd), *_cost_cells(first, entry, split, mean)])
+    if not rows:
+        return []
+    rows.insert(0, [named(first), '–', '–', *_cost_cells(first, first, split, 0)])
+    name = 'test' if split == 'test' else 'validation'
+    note = (f'Differences of {name} top-1 to {named(first)}, in points, between runs of the same seed and fold. '
+            'Parameters are in millions, multiply-adds (of one image) in billions.\n')
+    head = ('Config', 'Runs', 'Difference', 'Parameters', 'Points a million more', 'Multiply-adds', 'Top-1 a billion')
+    return ['### Compared\n', note, _table(head, rows)]
+
+
+def _by_run(entry, split):
+    return {(run['seed'], run['fold']): run[split] for run in entry['runs']
+            if (run[split] or {}).get('top1') is not None}
+
+
+def _cost_of(entry):
+    return next((run['cost'] for run in entry['runs'] if run.get('cost')), None)
+
+
+def _cost_cells(first, entry, split, gain):
+    """Return parameters, gain for each million more of them, multiply-adds, and accuracy for each billion."""
+    before, cost = _cost_of(first), _cost_of(entry)
+    if not cost:
+        return ['–'] * 4
+    added = (cost['parameters'] - before['parameters']) / 1e6 if before else 0
+    work = cost.get('multiply_adds', 0) / 1e9
+    return [f"{cost['parameters'] / 1e6:.2f}", f'{100 * gain / added:+.2f}' if added > 0 else '–',
+            f'{work:.3f}' if work else '–',
+            f"{100 * entry['summary'][split]['top1']['mean'] / work:.0f}" if work else '–']
+
+
+def _signed(mean, sd):
+    return f'{100 * mean:+.2f}' + ('' if sd is None else f' ± {100 * sd:.2f}')
+
+
+def _run_table(tree):
+    name, rows = _namer(tree), []
+    for entry in tree['configs']:
+        for run in entry['runs']:
+            chosen = run['chosen_by']
+            by = f"{chosen['split']} {chosen['metric']}".replace('top', 'top-') if chosen['split'] else 'being last'
+            epoch = '–' if chosen['epoch'] is None else f"{chosen['epoch'] + 1} of {run['epochs']}"
+            val, test = ((run[split] or {}).get('top1') for split in ('val', 'test'))
+            rows.append([name(entry), run['seed'], _or_dash(run['fold']), epoch, by, _percent(val), _percent(test),
+                         _minutes([run['seconds']])])
+    return _table(('Config', 'Seed', 'Fold', 'Epoch', 'Chosen by', 'Validation top-1', 'Test top-1', 'Minutes'), rows)
+
+
+def _table(head, rows):
+    lines = [head, ['---'] * len(head), *rows]
+    return '\n'.join('| ' + ' | '.join(str(cell).replace('|', '\\|') for cell in line) + ' |' for line in lines) + '\n'
+
+
+def _or_dash(value):
+    return '–' if value is None else value
+
+
+def _when(stamp):
+    return '–' if stamp is None else stamp[:19].replace('T', ' ')
+
+
+def _percent(share):
+    return '–' if share is None else f'{100 * share:.2f}'
+
+
+def _spread(summary):
+    if not summary:
+        return '–'
+    sd = '' if summary['sd'] is None else f" ± {100 * summary['sd']:.2f}"
+    return f"{100 * summary['mean']:.2f}{sd}"
+
+
+def _minutes(seconds):
+    return f'{sum(seconds) / len(seconds) / 60:.1f}'
+
+
+def _machines(tree):
+    """Each distinct machine once, in words."""
+    found = []
+    for entry in tree['configs']:
+        for run in entry['runs']:
+            words = _words(run['machine']) if run['machine'] else 'not recorded'
+            if words not in found:
+                found.append(words)
+    return found
+
+
+def _words(machine):
+    names = {'cpu': '', 'omp_num_threads': 'OMP_NUM_THREADS='}
+    return ', '.join(f"{names.get(key, key + ' ')}{value}" for key, value in machine.items() if value)

@@ -1,0 +1,128 @@
+"""What came out of a study, with its complete configurations: ``docs/results/<study>.json``."""
+import json
+from pathlib import Path
+
+from gluon_fgvc import run_folder as run_files
+from gluon_fgvc.engine.statistics import mean_and_sd
+from gluon_fgvc.errors import CheckpointError, ConfigError
+from gluon_fgvc.files import write_atomically
+from gluon_fgvc.studies.runs import tested, trained
+
+METRICS = ('top1', 'top3', 'top5', 'mean_class_accuracy', 'loss', 'focus')
+MACHINE = ('cpu', 'cores', 'omp_num_threads', 'gpus', 'python', 'mxnet', 'numpy', 'gluon_fgvc')  # kept of env.json
+
+
+def collect(name, runs, command, results):
+    """Add the finished among ``runs`` to ``<results>/<name>.json`` and return its path.
+
+    Runs that the file has already and that are not among ``runs`` stay, and so does every
+    evaluation of the test split ever listed.
+
+    :param command: the command line, for those who repeat the study.
+    :raises ConfigError: if the file has a configuration of the same name but other content.
+    """
+    path = Path(results) / f'{name}.json'
+    old = check_results(name, runs, results)
+    configs = {_filed(c): c for c in old['configs']}
+    evaluations = {json.dumps(e, sort_keys=True): e for e in old['evaluations']}
+    for run in runs:
+        if not (tested(run.folder) or trained(run.folder)):
+            continue
+        files = run_files.read(run.folder)
+        entry = configs.setdefault(run.entry, {
+            'config': run.config.as_posix(), **run.named, 'sha256': run.sha256, 'overrides': list(run.overrides),
+            'resolved': _resolved(files), 'runs': []})
+        entry['runs'] = [r for r in entry['runs'] if (r['seed'], r['fold']) != (run.seed, run.fold)]
+        entry['runs'].append(_measured(run, files))
+        for evaluation in files.test_evaluations:
+            kept = {'config': run.config.as_posix(), **run.named, 'seed': run.seed, 'fold': run.fold,
+                    **{key: evaluation.get(key) for key in ('evaluated_at', 'checkpoint', 'images', 'top1')}}
+            if evaluation.get('views'):
+                kept['checkpoint'] = f"{evaluation.get('checkpoint')}, {evaluation['views']}"
+            evaluations[json.dumps(kept, sort_keys=True)] = kept
+    for entry in configs.values():
+        entry['runs'].sort(key=lambda r: (r['seed'], -1 if r['fold'] is None else r['fold']))
+        entry['summary'] = {split: _summary([r[split] for r in entry['runs'] if r[split]]) for split in ('test', 'val')}
+    tree = {'name': name, 'commands': [*(c for c in old['commands'] if c != command), command],
+            'configs': list(configs.values()),  # the one that was given first is what others are compared with
+            'evaluations': sorted(evaluations.values(), key=lambda e: (
+                str(e['evaluated_at']), _label(e), e['seed'], str(e['fold'])))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_atomically(path, json.dumps(tree, indent=1, ensure_ascii=False) + '\n')
+
+
+def check_results(name, runs, results):
+    """Return the results file of a study as a tree, an empty one if there is none.
+
+    :raises ConfigError: if it has a configuration of ``runs`` with other content or overrides.
+    """
+    path = Path(results) / f'{name}.json'
+    tree = load(path) if path.exists() else {'name': name, 'commands': [], 'configs': [], 'evaluations': []}
+    ours = {run.entry: (run.sha256, list(run.overrides)) for run in runs}
+    for entry in tree['configs']:
+        if ours.get(_filed(entry), (entry['sha256'], entry['overrides'])) != (entry['sha256'], entry['overrides']):
+            raise ConfigError(f"'{_label(entry)}' or its overrides changed since '{path}' was written: "
+                              'choose another --name, so that results are not mixed')
+    return tree
+
+
+def _filed(entry):
+    return entry['config'], entry.get('variant')
+
+
+def _label(entry):
+    return entry['config'] + in_brackets(entry)
+
+
+def in_brackets(entry):
+    """Return the variant of an entry as it is put after a name; nothing where it has none."""
+    return f" ({entry['variant']})" if entry.get('variant') else ''
+
+
+def load(path):
+    """Read a results file.
+
+    :raises CheckpointError: if it is not one.
+    """
+    try:
+        tree = json.loads(Path(path).read_text(encoding='utf-8'))
+        tree['name'], tree['commands'], tree['configs'], tree['evaluations']
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"'{path}' is not a results file of tools/study.py: {error!r}") from None
+    return tree
+
+
+def _resolved(files):
+    """The configuration with every default, without what differs from run to run."""
+    tree = json.loads(json.dumps(files.config))
+    for section, key in (('run', 'seed'), ('run', 'work_dir'), ('data', 'fold')):
+        if tree and isinstance(tree.get(section), dict):
+            tree[section].pop(key, None)
+    return tree
+
+
+def _measured(run, files):
+    epochs, evaluation = files.epochs or [], files.evaluation or {}
+    tested = evaluation if evaluation.get('split') == 'test' else None
+    if tested and tested.get('focus'):
+        tested = {**tested, 'focus': tested['focus']['share'], 'boxes_cover': tested['focus']['area']}
+    chosen = run_files.choice(files)
+    at_choice = next((e for e in epochs if e['epoch'] == chosen.epoch), {})
+    val = {metric: at_choice[f'val_{metric}'] for metric in METRICS if at_choice.get(f'val_{metric}') is not None}
+    return {'seed': run.seed, 'fold': run.fold, 'epochs': len(epochs), 'chosen_by': chosen._asdict(),
+            'curve': [e.get('val_top1') for e in epochs],
+            'test': tested and {key: tested[key] for key in ('images', 'skipped', *METRICS, 'boxes_cover')
+                              if key in tested},
+            'val': val or None, 'cost': evaluation.get('cost'),
+            'seconds': round(sum(e.get('seconds', 0) for e in epochs), 1),
+            'machine': {key: files.env[key] for key in MACHINE if key in files.env} if files.env else None}
+
+
+def _summary(measured):
+    summary = {}
+    for metric in METRICS:
+        values = [m[metric] for m in measured if m.get(metric) is not None]
+        if values:
+            mean, sd = mean_and_sd(values)
+            summary[metric] = {'mean': mean, 'sd': sd, 'runs': len(values)}
+    return summary

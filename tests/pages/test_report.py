@@ -1,0 +1,341 @@
+import base64
+import csv
+import hashlib
+import html.parser
+import json
+import os
+import re
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gluon_fgvc.errors import CheckpointError
+from gluon_fgvc.pages import charts as plots
+from gluon_fgvc.pages import markup
+from gluon_fgvc.pages.maps import Row
+from gluon_fgvc.pages.report import write_report
+from tests.pages.fake_run import write_run
+
+EVIL = '<script>alert(1)</script>'
+
+
+class Page(html.parser.HTMLParser):
+    """The elements of a page, its visible text, and whether every element is closed in order."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.elements, self.open, self.words = [], [], []
+        self.source = open(path, encoding='utf-8').read()
+        self.feed(self.source)
+        self.close()
+        assert self.open == []
+        self.text = ' '.join(' '.join(self.words).replace('\u00a0', ' ').split())
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in markup.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ('script', 'style'):
+            self.words.append(data)
+
+    def count(self, tag, **attrs):
+        return sum(t == tag and all(a.get(k) == v for k, v in attrs.items()) for t, a in self.elements)
+
+    def section(self, title):
+        """The text from heading ``title`` to the next."""
+        found = re.search(rf'<h2>{title}</h2>(.*?)(<h2>|</main>)', self.source, re.DOTALL)
+        return ' '.join(html.unescape(re.sub('<[^>]+>', ' ', found[1])).split())
+
+
+@pytest.fixture
+def images(tmp_path):
+    paths = []
+    for k in range(30):
+        paths.append(str(tmp_path / f'cell{k}.png'))
+        cv2.imwrite(paths[-1], np.full((40 + k, 60, 3), 8 * k, 'uint8'))
+    return paths
+
+
+def report(folder):
+    return Page(write_report(folder))
+
+
+def edit(path, change):
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def test_whole_page(tmp_path, images):
+    folder = write_run(tmp_path / 'run', paths=images)
+    page = report(folder)
+    right = sum(c['correct'] for c in json.loads((folder / 'evaluation.json').read_text())['per_class'])
+    assert f'Top-1 accuracy {100 * right / 30:.1f} %' in page.text
+    assert 'finetune · efficientnet_lite0' in page.text and 'package:efficientnet-lite0' in page.text
+    assert page.count('img') == 30 - right                      # a thumbnail for each error
+    assert page.count('svg', role='img') == 3 + 1 + 1           # curves, matrix, reliability
+    assert all(a.get('alt') for t, a in page.elements if t == 'img')
+    assert all(a.get('aria-label') or a.get('aria-hidden') for t, a in page.elements if t == 'svg')
+    assert 'AMD EPYC' in page.text and 'lr: 0.0006' in page.text
+
+
+def test_headline_interval_by_hand(tmp_path):
+    folder = write_run(tmp_path)
+    edit(folder / 'evaluation.json', lambda e: e.update(images=10, top1=0.5))
+    assert 'Top-1 accuracy 50.0 % 95 % interval 23.7–76.3 %' in report(folder).text
+
+
+def test_nothing_is_requested(tmp_path, images):
+    page = report(write_run(tmp_path / 'run', paths=images))
+    for _, attrs in page.elements:
+        for key in ('src', 'href', 'action', 'data', 'srcset'):
+            assert attrs.get(key, 'data:').startswith('data:')
+    assert not re.search(r'url\(|@import', page.source)
+    policy = next(a['content'] for t, a in page.elements if a.get('http-equiv') == 'Content-Security-Policy')
+    script = re.search('<script>(.*)</script>', page.source, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+
+
+@pytest.mark.parametrize('split, chosen, says', [
+    ('test', 'val', 'The test split had no part in that choice. It was evaluated once (2026-11-21 09:30).'),
+    ('test', None, 'No split chose the epoch: the last one, epoch 9, was kept.'),
+    ('test', 'test', 'The test split itself made the choice, so its figures are optimistic.'),
+    ('val', 'val', 'the one that chose: they are optimistic. The test split was not evaluated.')])
+def test_protocol(tmp_path, split, chosen, says):
+    assert says in report(write_run(tmp_path, split=split, chosen=chosen)).text
+
+
+def test_choice_counts_epochs_from_1_like_the_log(tmp_path):
+    folder = write_run(tmp_path)
+    edit(folder / 'evaluation.json',
+         lambda e: e.update(chosen_by={'epoch': 6, 'split': 'val', 'metric': 'top1', 'value': 0.871}))
+    page = report(folder)
+    assert 'Epoch 7 was chosen by validation top-1 (87.1 %).' in page.text
+    assert 'chosen: 7' in page.section('Training')
+
+
+def test_every_test_evaluation_is_told(tmp_path):
+    folder = write_run(tmp_path)
+    lines = [json.dumps({'evaluated_at': f'2026-11-2{k}T10:00:00', 'top1': 0.8}) for k in (1, 2, 3)]
+    (folder / 'test_evaluations.jsonl').write_text('\n'.join(lines) + '\n')
+    text = report(folder).text
+    assert 'It was evaluated 3 times (2026-11-21 10:00, 2026-11-22 10:00, 2026-11-23 10:00).' in text
+
+
+def test_names_are_escaped_everywhere(tmp_path):
+    path = tmp_path / f'a&b"{EVIL[:8]}.png'
+    folder = write_run(tmp_path / 'run', classes=(EVIL, '"><img src=x onerror=alert(1)>', '</style>&amp;'),
+                       paths=[str(path)] * 40, accuracy=0.5, phases=[EVIL] * 4 + ['</svg>'] * 5)
+    (folder / 'config.yaml').write_text(f'method: {{name: "{EVIL}"}}\nbackbone: {{name: "]]>", weights: "<b>"}}\n')
+    edit(folder / 'env.json', lambda e: e.update({EVIL: EVIL}))
+    edit(folder / 'evaluation.json', lambda e: e['chosen_by'].update(split=EVIL))
+    page = report(folder)
+    assert page.count('script') == 1 and '<script>alert' not in page.source
+    assert page.count('img') == 0 and page.count('style') == 1 and page.count('b') == 0
+    assert not any(key.startswith('on') for _, attrs in page.elements for key in attrs)
+    assert EVIL in page.text
+
+
+def test_binary_and_undecodable_names(tmp_path):
+    folder = write_run(tmp_path, classes=('a\x01b\x1b', 'gr\u00fcn \U0001f426'), paths=['x\udcff.png'] * 20,
+                       accuracy=0.5)
+    text = report(folder).text
+    assert 'grün 🐦' in text and 'a\ufffdb\ufffd' in text and 'x\ufffd.png' in text
+
+
+@pytest.mark.parametrize('name, section, says', [
+    ('metrics.jsonl', 'Training', 'metrics.jsonl is missing'),
+    ('predictions.csv', 'Surest errors', 'predictions.csv is missing'),
+    ('predictions.csv', 'Calibration', 'predictions.csv is missing'),
+    ('evaluation.json', 'Confusion', 'evaluation.json is missing'),
+    ('evaluation.json', 'Classes', 'evaluation.json is missing'),
+    ('config.yaml', 'Configuration and environment', 'config.yaml is missing'),
+    ('env.json', 'Configuration and environment', 'env.json is missing')])
+def test_absent_and_broken_files_are_explained(tmp_path, name, section, says):
+    folder = write_run(tmp_path)
+    os.remove(folder / name)
+    assert says in report(folder).section(section)
+    (folder / name).write_text('{"a": [1,\n2\n]]')
+    assert says.replace('is missing', 'is broken') in report(folder).section(section)
+
+
+def test_only_a_configuration(tmp_path):
+    (tmp_path / 'config.yaml').write_text('method: {name: finetune}\n')
+    assert 'finetune · unknown' in report(tmp_path).text
+
+
+def test_no_run_folder(tmp_path):
+    with pytest.raises(CheckpointError, match='not a run folder'):
+        write_report(tmp_path)
+    with pytest.raises(CheckpointError, match='is not a folder'):
+        write_report(tmp_path / 'none')
+
+
+def test_validation_stands_in_for_an_untouched_test_split(tmp_path):
+    folder = write_run(tmp_path, split='val')
+    for name in ('evaluation.json', 'predictions.csv'):
+        os.rename(folder / name, folder / name.replace('.', '_val.'))
+    page = report(folder)
+    assert 'Val images 656' in page.text.replace('Validation', 'Val') and page.section('Calibration')
+
+
+def test_before_any_evaluation_the_best_epoch_is_told(tmp_path):
+    folder = write_run(tmp_path, epochs=3)
+    os.remove(folder / 'evaluation.json')
+    rows = [{'kind': 'epoch', 'epoch': k, 'train_loss': 1.0, 'val_loss': loss, 'val_top1': top1}
+            for k, (top1, loss) in enumerate([(0.5, 1.0), (0.8, 0.9), (0.8, 0.7), (0.7, 0.1)])]
+    (folder / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    (folder / 'best.json').write_text(json.dumps({'chosen_by': {'epoch': 2, 'split': 'val', 'metric': 'top1',
+                                                                'value': 0.8}}))
+    page = report(folder)
+    assert 'Epoch 3 is the best so far by validation top-1 (80.0 %). The test split was not evaluated.' in page.text
+    assert 'best: 3' in page.section('Training')
+
+
+def test_cut_off_and_repeated_metrics(tmp_path):
+    folder = write_run(tmp_path, epochs=3)
+    with open(folder / 'metrics.jsonl', 'a') as stream:
+        stream.write(json.dumps({'kind': 'epoch', 'epoch': 2, 'train_loss': 0.123, 'val_top1': float('nan')}) + '\n')
+        stream.write('{"kind": "epo')
+    page = report(folder)
+    assert '0.123' in page.section('Training') and 'Training 3 epochs' in page.text
+
+
+def test_unreadable_images_get_a_placeholder(tmp_path):
+    (tmp_path / 'empty.png').write_bytes(b'')
+    (tmp_path / 'text.jpg').write_text('no image')
+    folder = write_run(tmp_path / 'run', accuracy=0.3,
+                       paths=[str(tmp_path / n) for n in ('empty.png', 'text.jpg', 'none.png', '')] * 5)
+    page = report(folder)
+    assert page.count('img') == 0 and 'image cannot be read' in page.section('Surest errors')
+
+
+def test_surest_error_comes_first(tmp_path):
+    folder = write_run(tmp_path)
+    (folder / 'predictions.csv').write_text(
+        'path,label,label_name,predicted,predicted_name,probability,correct\n'
+        'low.png,0,a,1,b,0.6,0\nhigh.png,1,b,0,a,0.99,0\nright.png,1,b,1,b,1.0,1\nunlabelled.png,,,1,b,1.0,\n')
+    section = report(folder).section('Surest errors')
+    assert 'all of 2 errors' in section and section.index('high.png') < section.index('low.png')
+    assert 'right.png' not in section and 'unlabelled' not in section
+
+
+def test_accuracy_of_super_categories(tmp_path):
+    folder = write_run(tmp_path, classes=('finch', 'gull', 'oak'))
+    evaluation = json.loads((folder / 'evaluation.json').read_text())
+    assert 'Super-categories' not in report(folder).text
+    evaluation['per_group'] = [{'name': 'Aves', 'classes': 2, 'images': 400, 'correct': 300, 'accuracy': 0.75},
+                               {'name': EVIL, 'classes': 1, 'images': 0, 'correct': 0, 'accuracy': None}]
+    (folder / 'evaluation.json').write_text(json.dumps(evaluation))
+    section = report(folder).section('Super-categories')
+    assert 'Aves 2 400 300 75.0 %' in section.replace('\u00a0', ' ') and f'{EVIL} 1 0 0 – no images' in section
+
+
+def test_thumbnails_of_images_that_are_not_files(tmp_path):
+    folder = write_run(tmp_path, images=20, accuracy=0.5)
+    wrong = 20 - sum(c['correct'] for c in json.loads((folder / 'evaluation.json').read_text())['per_class'])
+    page = Page(write_report(folder, read=lambda path: np.zeros((5, 7, 3), 'uint8')))
+    assert page.count('img', width='7', height='5') == wrong > 0
+
+
+def test_where_the_network_looks(tmp_path):
+    folder, asked = write_run(tmp_path, classes=('a', EVIL), images=40, accuracy=0.6), []
+
+    def look(path, label):
+        asked.append((path, label))
+        return None if len(asked) == 2 else Row(path, np.zeros((8, 8, 3), 'uint8'), {'map': np.eye(2)}, 'a', 0.5, label,
+                                                shares={'gates': {'head 1': 0.25, 'head 2': 0.75}})
+
+    page = Page(write_report(folder, read=lambda path: None, look=look))
+    rows = list(csv.DictReader(open(folder / 'predictions.csv', encoding='utf-8')))
+    rows.sort(key=lambda row: -float(row['probability']))
+    wrong = [row for row in rows if row['correct'] == '0'][:3]
+    right = [next(row for row in rows if row['correct'] == '1' and row['label'] == label) for label in '01']
+    right.sort(key=lambda row: -float(row['probability']))
+    assert asked == [(row['path'], row['label_name']) for row in wrong + right]
+    shown = page.section('Where it looks')
+    assert len(re.findall('photograph', shown)) == 4  # one of the five cannot be read
+    assert f"{wrong[0]['label_name']} → {wrong[0]['predicted_name']}" in shown and EVIL not in page.source
+    assert 'gates' in shown and 'map 2×2, 0 to 1' in shown
+    assert 'Where it looks' not in Page(write_report(folder, look=lambda path, label: None)).text
+    assert 'Where it looks' not in report(folder).text
+
+
+def test_perfect_run(tmp_path):
+    folder = write_run(tmp_path, accuracy=0.9999999)
+    page = report(folder)
+    assert 'Every image was given its right class.' in page.text
+    assert 'None of 656 images was given a wrong class.' in page.text
+
+
+@pytest.mark.parametrize('count', (1, 2, 3, 30, 31, 200, 700))
+def test_any_number_of_classes_stays_small(tmp_path, images, count):
+    folder = write_run(tmp_path / 'run', classes=[f'class {k} with a name of some length' for k in range(count)],
+                       paths=images * 100, accuracy=0.7)
+    page = report(folder)
+    assert len(page.source) < 3_000_000
+    assert page.count('img', **{'class': 'heat'}) == (count > 30)
+    if count == 700:
+        assert 'The 600 lowest of 700 classes' in page.text
+
+
+def test_most_confused_pairs_and_neighbours(tmp_path):
+    folder = write_run(tmp_path, classes=('a', 'b', 'c'))
+    edit(folder / 'evaluation.json', lambda e: e.update(confusion=[[6, 4, 0], [0, 9, 1], [0, 0, 0]]))
+    page = report(folder)
+    assert 'Most confused pairs: 5 of the 5 errors' in page.section('Confusion')
+    assert re.search(r'a b 4 40 % b c 1 10 %', page.section('Confusion'))
+    assert re.search(r'a 10 6 60.0 % 31.3–83.2 % b \(4\) b 10 9 90.0 % .* c \(1\) c 0 0 – no images',
+                     page.section('Classes'))
+
+
+def test_report_is_deterministic_and_replaces_in_one_step(tmp_path):
+    folder = write_run(tmp_path)
+    first = open(write_report(folder)).read()
+    assert open(write_report(folder, tmp_path / 'other.html')).read() == first
+    assert not list(tmp_path.glob('*.tmp'))
+
+
+@given(st.floats(-1e12, 1e12), st.floats(0, 1e6))
+def test_ticks_cover_the_range(low, span):
+    ticks = plots.ticks(low, low + span)
+    slack = 1e-6 * max(abs(low), span, 1e-300)
+    assert 2 <= len(ticks) <= 12 and ticks[0] <= low + slack and ticks[-1] >= low + span - slack
+
+
+@pytest.mark.parametrize('value, text', [
+    (0, '0'), (0.0, '0'), (1234567, '1,234,567'), (0.33811, '0.3381'), (6e-4, '6e-4'), (1.64e-6, '1.64e-6'),
+    (151.25, '151.2'), (10.0, '10'), (-2.5, '-2.5'), (123456.7, '123,457'), (float('nan'), 'not finite')])
+def test_numbers(value, text):
+    assert plots.number(value) == text
+
+
+def test_chart_leaves_gaps_and_omits_empty_series():
+    series = [plots.Series('training', [1, 2, 3, 4, 5], [1.0, 2.0, None, float('nan'), 1.0], 'two'),
+              plots.Series('validation', [1, 2], [None, None], 'one')]
+    svg = plots.line_chart(series, summary='s')
+    assert svg.count('<polyline') == 1 and 'validation' not in svg and 'nan' not in svg
+    assert plots.line_chart(series[1:], summary='s') is None
+
+
+def test_heat_map_keeps_the_largest_share_below_a_pixel():
+    confusion = np.eye(10, dtype=int)
+    confusion[0, 9] = 3
+    image = plots.confusion_heat_map(confusion, 's', side=5)
+    png = np.frombuffer(base64.b64decode(re.search('base64,([^"]+)', image)[1]), 'uint8')
+    picture = cv2.imdecode(png, cv2.IMREAD_UNCHANGED)
+    assert picture.shape == (5, 5, 4)
+    opaque = picture[..., 3] > 0
+    expected = np.eye(5, dtype=bool)
+    expected[0, 4] = True
+    assert (opaque == expected).all()
+    assert picture[0, 4, 2] > picture[0, 4, 0] and picture[1, 1, 0] > picture[1, 1, 2]  # orange wrong, blue right

@@ -1,0 +1,288 @@
+import importlib.util
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import pytest
+
+from gluon_fgvc.commands import cli
+from gluon_fgvc.errors import CheckpointError, ConfigError
+from gluon_fgvc.studies import page as study_page
+from gluon_fgvc.studies import runs as study
+
+ROOT = Path(__file__).parents[2]
+TRAIN = [sys.executable, str(Path(__file__).with_name('fake_train.py'))]
+
+
+def load_tool():
+    spec = importlib.util.spec_from_file_location('study_tool', ROOT / 'tools' / 'study.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
+
+
+@pytest.fixture
+def run_tool(tmp_path, monkeypatch):
+    """Call the tool in an empty folder with configurations a.yaml and b.yaml and the training stand-in."""
+    monkeypatch.chdir(tmp_path)
+    for name in 'ab':
+        Path(f'{name}.yaml').write_text(f'# {name}\n')
+    tool = load_tool()
+    return lambda *words: cli.run(lambda argv: tool.main(argv, train=TRAIN), ['--name', 's', *map(str, words)])
+
+
+def calls():
+    path = Path('calls.jsonl')
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def results():
+    return json.loads(Path('docs/results/s.json').read_text())
+
+
+def behave(**seeds):
+    Path('behaviour.json').write_text(json.dumps({key[1:]: value for key, value in seeds.items()}))
+
+
+def test_plan_only_prints(run_tool, capsys):
+    assert run_tool('--cfg', 'a.yaml', 'b.yaml', '--seeds', 0, 1, '--plan') == 0
+    out = capsys.readouterr().out
+    assert 'a seed 0  new         work_dirs/study/s/a/seed0\n' in out and 'b seed 1' in out
+    assert '4 runs, 0 finished; the test split stays untouched' in out
+    assert not calls() and not Path('docs').exists() and not Path('work_dirs').exists()
+
+
+def test_all_runs_once_and_their_command_lines(run_tool):
+    words = ('--cfg', 'a.yaml', 'b.yaml', '--seeds', 0, 2, 'train.epochs=3', '--evaluate')
+    assert run_tool(*words) == 0
+    assert calls()[1] == ['--cfg', 'a.yaml', '--work-dir', 'work_dirs/study/s/a/seed2', '--seed', '2', 'train.epochs=3']
+    assert len(calls()) == 4
+    assert run_tool(*words) == 0
+    assert len(calls()) == 4  # all finished
+
+
+def test_results_by_hand(run_tool):
+    assert run_tool('--cfg', 'a.yaml', '--seeds', 0, 1, 2, '--evaluate') == 0
+    tree = results()
+    entry = tree['configs'][0]
+    tops = [run['test']['top1'] for run in entry['runs']]
+    expected = [json.loads(Path(f'work_dirs/study/s/a/seed{k}/evaluation.json').read_text())['top1'] for k in range(3)]
+    assert tops == expected and len(set(tops)) > 1
+    summary = entry['summary']['test']['top1']
+    assert summary['mean'] == pytest.approx(statistics.mean(tops))
+    assert summary['sd'] == pytest.approx(statistics.stdev(tops))
+    assert entry['sha256'] == study.plan('s', ['a.yaml'], [0])[0].sha256
+    assert 'seed' not in entry['resolved']['run'] and entry['resolved']['train']['epochs'] == 9
+    run = entry['runs'][0]
+    assert run['seconds'] == pytest.approx(9 * 151.2) and run['machine']['cpu'] == 'AMD EPYC'
+    assert run['chosen_by']['split'] == 'val' and run['val']['top1'] == run['chosen_by']['value']
+    assert 'system' not in run['machine'] and 'per_class' not in run['test']
+    assert [e['seed'] for e in tree['evaluations']] == [0, 1, 2]
+    assert tree['commands'] == ['python tools/study.py --name s --cfg a.yaml --seeds 0 1 2 --evaluate']
+
+
+def test_one_failing_run_does_not_lose_the_others(run_tool, capsys):
+    behave(s1='fail')
+    assert run_tool('--cfg', 'a.yaml', '--seeds', 0, 1, 2, '--evaluate') == 1
+    assert [r['seed'] for r in results()['configs'][0]['runs']] == [0, 2]
+    captured = capsys.readouterr()
+    assert 'error: 1 of 3 runs failed: a seed 1' in captured.err and 'exit code 1' in captured.out
+    behave()
+    assert run_tool('--cfg', 'a.yaml', '--seeds', 0, 1, 2, '--evaluate') == 0
+    assert len(calls()) == 4 and [r['seed'] for r in results()['configs'][0]['runs']] == [0, 1, 2]
+
+
+def test_unfinished_runs_are_resumed(run_tool):
+    behave(s0='cut')
+    assert run_tool('--cfg', 'a.yaml', '--evaluate', 'train.epochs=3') == 1
+    behave()
+    assert run_tool('--cfg', 'a.yaml', '--evaluate', 'train.epochs=3') == 0
+    assert '--resume' not in calls()[0] and '--resume' in calls()[1]
+
+
+def test_a_training_that_leaves_no_evaluation_failed(run_tool, capsys):
+    behave(s0='silent')
+    assert run_tool('--cfg', 'a.yaml', '--evaluate') == 1
+    assert 'no evaluation of the test split was written' in capsys.readouterr().out
+
+
+def test_without_evaluate_the_test_split_is_untouched_until_asked(run_tool):
+    assert run_tool('--cfg', 'a.yaml') == 0
+    assert '--no-test' in calls()[0]
+    entry = results()['configs'][0]
+    assert entry['runs'][0]['test'] is None and entry['summary']['test'] == {} and results()['evaluations'] == []
+    assert entry['summary']['val']['top1']['mean'] == entry['runs'][0]['chosen_by']['value']
+    assert run_tool('--cfg', 'a.yaml') == 0 and len(calls()) == 1
+    assert run_tool('--cfg', 'a.yaml', '--evaluate') == 0
+    assert '--resume' in calls()[1] and '--no-test' not in calls()[1]
+    assert results()['configs'][0]['runs'][0]['test'] and len(results()['evaluations']) == 1
+
+
+def test_validation_curves(run_tool):
+    assert run_tool('--cfg', 'a.yaml', 'b.yaml', '--seeds', 0, 1) == 0
+    records = [json.loads(line) for line in Path('work_dirs/study/s/a/seed1/metrics.jsonl').read_text().splitlines()]
+    curve = results()['configs'][0]['runs'][1]['curve']
+    assert curve == [record['val_top1'] for record in records if record['kind'] == 'epoch'] and len(curve) == 9
+    assert '![Validation error after each epoch](results/s.svg)' in Path('docs/results.md').read_text()
+    picture = Path('docs/results/s.svg').read_text()
+    assert '>a<' in picture and '>b<' in picture and 'validation top-1 error, %' in picture
+
+
+def test_folds(run_tool):
+    assert run_tool('--cfg', 'a.yaml', '--seeds', 1, '--folds', 0, 4, '--evaluate') == 0
+    assert [c[-1] for c in calls()] == ['data.fold=0', 'data.fold=4']
+    assert [(r['seed'], r['fold']) for r in results()['configs'][0]['runs']] == [(1, 0), (1, 4)]
+    assert Path('work_dirs/study/s/a/seed1-fold4/study.json').exists()
+
+
+def test_earlier_results_and_evaluations_stay(run_tool):
+    assert run_tool('--cfg', 'a.yaml', '--evaluate') == 0
+    folder = Path('work_dirs/study/s/a/seed0')
+    (folder / 'test_evaluations.jsonl').write_text('{"evaluated_at": "2026-01-01T00:00:00", "top1": 0.5}\n')
+    assert run_tool('--cfg', 'b.yaml', '--seeds', 7, '--evaluate') == 0
+    assert [c['config'] for c in results()['configs']] == ['a.yaml', 'b.yaml'] and len(results()['commands']) == 2
+    assert run_tool('--cfg', 'a.yaml', '--evaluate') == 0
+    assert [e['evaluated_at'][:4] for e in results()['evaluations']] == ['2026'] * 3
+
+
+@pytest.mark.parametrize('change', ('file', 'override'))
+def test_a_changed_configuration_is_not_mixed_in(run_tool, capsys, change):
+    assert run_tool('--cfg', 'a.yaml') == 0
+    words = ['--cfg', 'a.yaml', '--seeds', 0]
+    if change == 'file':
+        Path('a.yaml').write_text('# changed\n')
+    else:
+        words.append('train.epochs=3')
+    capsys.readouterr()
+    assert run_tool(*words) == 2
+    assert "'a.yaml' or its overrides changed since" in capsys.readouterr().err
+    Path('docs/results/s.json').unlink()
+    assert run_tool(*words) == 2
+    assert 'was run with another' in capsys.readouterr().err
+    assert len(calls()) == 1
+
+
+def test_a_foreign_folder_is_left_alone(run_tool, capsys):
+    folder = Path('work_dirs/study/s/a/seed0')
+    folder.mkdir(parents=True)
+    (folder / 'notes.txt').write_text('mine')
+    assert run_tool('--cfg', 'a.yaml') == 2
+    assert 'holds something that is no run of this study' in capsys.readouterr().err and not calls()
+
+
+@pytest.mark.parametrize('words, says', [
+    (['--cfg', 'none.yaml'], "cannot read configuration 'none.yaml'"),
+    (['--cfg', 'a.yaml', 'sub/a.yaml'], "--cfg: 'a' is given twice"),
+    (['--cfg', 'a.yaml', '--seeds', 1, 1], "--seeds: '1' is given twice"),
+    (['--cfg', 'a.yaml', 'run.seed=1'], 'give seeds with --seeds'),
+    (['--cfg', 'a.yaml', '--evaluate', 'epochs=1'], "'epochs=1' is not of the form"),
+    (['--cfg', 'a.yaml', '--name', '../x'], "--name '../x' must be made of"),
+    (['--seeds', 1], 'give --name and --cfg'),
+    (['--cfg', 'a.yaml', '--seeds', 'x'], 'invalid int value')])
+def test_usage_errors_are_one_line(run_tool, capsys, words, says):
+    assert run_tool(*words) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.startswith('error: ') and error.count('\n') == 1
+
+
+def test_render_is_made_of_the_results_alone(run_tool, tmp_path):
+    assert run_tool('--cfg', 'a.yaml', '--seeds', 0, 1, '--evaluate') == 0
+    page = Path('docs/results.md').read_text()
+    assert run_tool('--render') == 0 and Path('docs/results.md').read_text() == page
+    summary = results()['configs'][0]['summary']['test']['top1']
+    assert f"| a | test | 60 | 2 | {100 * summary['mean']:.2f} ± {100 * summary['sd']:.2f} |" in page
+    assert '### Evaluations of the test split: 2' in page and 'OMP_NUM_THREADS=2' in page
+    assert str(tmp_path) not in page
+
+
+def test_focus_is_a_column_where_it_was_measured(run_tool):
+    assert run_tool('--cfg', 'a.yaml', '--seeds', 0, 1, '--evaluate') == 0
+    assert 'In boxes' not in Path('docs/results.md').read_text()
+    behave(s2='focus', s3='focus')
+    assert run_tool('--cfg', 'b.yaml', '--seeds', 2, 3, '--evaluate') == 0
+    page = Path('docs/results.md').read_text()
+    a, b = (next(line for line in page.split('\n') if line.startswith(f'| {name} | test')) for name in 'ab')
+    assert '| Mean class | In boxes | Minutes a run |' in page and 'which cover 49.0 % of the images' in page
+    assert b.split(' | ')[-2] == '85.00 ± 7.07' and a.split(' | ')[-2] == '–'
+
+
+def test_configurations_are_compared_with_the_first(run_tool):
+    assert run_tool('--cfg', 'a.yaml', '--seeds', 0, 1, '--evaluate') == 0
+    assert '### Compared' not in Path('docs/results.md').read_text()
+    assert run_tool('--cfg', 'a.yaml', 'b.yaml', '--seeds', 0, 1, 2, '--evaluate') == 0
+    tree = results()
+    first, second = tree['configs']
+    for run, own, top1 in [*zip(first['runs'], (0, 0, 0), (0.8, 0.9, 0.7)), *zip(second['runs'], (1, 1, 1),
+                                                                              (0.84, 0.92, 0.73))]:
+        run['test']['top1'] = top1
+        run['cost'] = {'parameters': 4_000_000 + 500_000 * own, 'multiply_adds': 400_000_000}
+    second['summary']['test']['top1']['mean'] = 0.83
+    del second['runs'][2]  # has no partner: a difference of two runs
+    text = '\n'.join(study_page._comparison(tree))
+    assert '| a | – | – | 4.00 | – | 0.400 |' in text
+    assert '| b | 2 | +3.00 ± 1.41 | 4.50 | +6.00 | 0.400 | 208 |' in text
+    assert 'Differences of test top-1 to a, in points' in text
+    for run in first['runs'] + second['runs']:
+        run['cost'] = None  # results of before it was kept
+    assert '| b | 2 | +3.00 ± 1.41 | – | – | – | – |' in '\n'.join(study_page._comparison(tree))
+
+
+def test_render_refuses_other_files(tmp_path):
+    (tmp_path / 'x.json').write_text('[]')
+    with pytest.raises(CheckpointError, match='is not a results file'):
+        study_page.render(tmp_path)
+
+
+def test_the_committed_page_is_what_the_results_say():
+    assert (ROOT / 'docs' / 'results.md').read_text(encoding='utf-8') == study_page.render(ROOT / 'docs' / 'results')
+
+
+def test_status_needs_the_record(tmp_path):
+    config = tmp_path / 'a.yaml'
+    config.write_text('')
+    run, = study.plan('s', [config], [0], work_dir=tmp_path / 'w')
+    assert study.status(run, False) == 'new'
+    run.folder.mkdir(parents=True)
+    (run.folder / 'study.json').write_text('{"tor')
+    with pytest.raises(ConfigError, match='no run of this study'):
+        study.status(run, False)
+
+
+# --- variants --------------------------------------------------------------------------------
+
+VARIANTS = ('--cfg', 'a.yaml', '--evaluate', 'train.epochs=3', '--variant', 'wide', 'method.width=4', 'method.depth=2',
+            '--variant', 'narrow', 'method.width=1', '--seeds', 0, 1)
+
+
+def test_variants_of_a_configuration(run_tool, capsys):
+    assert run_tool(*VARIANTS) == 0
+    assert calls()[0][1:] == ['a.yaml', '--work-dir', 'work_dirs/study/s/a/wide/seed0', '--seed', '0',
+                              'train.epochs=3', 'method.width=4', 'method.depth=2']
+    assert calls()[3][-2:] == ['train.epochs=3', 'method.width=1'] and len(calls()) == 4
+    assert 'a wide seed 1' in capsys.readouterr().out
+    assert [(c['config'], c['variant'], c['overrides'][1:]) for c in results()['configs']] == [
+        ('a.yaml', 'wide', ['method.width=4', 'method.depth=2']), ('a.yaml', 'narrow', ['method.width=1'])]
+    page = Path('docs/results.md').read_text()
+    assert '| wide | test |' in page and '- `a.yaml` (narrow), SHA-256' in page
+    assert '--variant wide method.width=4 method.depth=2' in page
+
+
+def test_variants_add_to_a_study(run_tool):
+    assert run_tool('--cfg', 'a.yaml', '--evaluate') == 0
+    assert run_tool(*VARIANTS) == 0
+    assert run_tool(*VARIANTS) == 0
+    assert [c.get('variant') for c in results()['configs']] == [None, 'wide', 'narrow'] and len(calls()) == 5
+    assert '| a (wide) | test |' in Path('docs/results.md').read_text()
+    assert len(results()['evaluations']) == 5
+    assert run_tool('--cfg', 'a.yaml', '--variant', 'wide', 'method.width=5') == 2  # is not the same any more
+
+
+@pytest.mark.parametrize('words, says', [
+    (('--variant', 'wide'), "--variant 'wide' must be a name of letters"),
+    (('--variant', '../wide', 'method.width=1'), "--variant '../wide' must be a name of letters"),
+    (('--variant', 'a', 'method.width=1', '--variant', 'a', 'method.width=2'), "--variant: 'a' is given twice"),
+    (('--variant', 'a', 'run.seed=1'), 'give seeds with --seeds')])
+def test_wrong_variants(run_tool, capsys, words, says):
+    assert run_tool('--cfg', 'a.yaml', *words) == 2
+    assert says in capsys.readouterr().err and not calls()
