@@ -80,7 +80,7 @@ def _epochs(options, form, schedule, count):
     image_set = data.ImageSet('train', [''] * count, np.arange(count) % CLASSES,
                               reader=lambda row: images[row % len(images)])
     with tempfile.TemporaryDirectory() as folder, data.Loader(
-            image_set, data.TestTransform(cfg.data.test), options.batch, train=True, last='discard') as loader:
+            image_set, data.EvalTransform(cfg.data.eval), options.batch, train=True, last='discard') as loader:
         log = _Times(folder)
         fit(method, (image_set, loader), None, cfg, folder, log, normalize=normalize, contexts=contexts,
             num_classes=CLASSES)

@@ -29,7 +29,7 @@ def exported(folder, name, ctx, backbone, method='finetune', classes=10, size=22
     backbone = backbones.get(backbone, ctx=ctx)
     net = methods.create(method, backbone, classes, **values).net
     deploy.export(net, Path(folder) / name, classes=[str(k) for k in range(classes)],
-                  test_view=config.TestView(resize=(size, size)), input_size=(size, size), mean=backbone.mean,
+                  eval_view=config.EvalView(resize=(size, size)), input_size=(size, size), mean=backbone.mean,
                   std=backbone.std, method=method)
     graph = load_exported(Path(folder) / name, ctx)[1]
     graph.hybridize(static_alloc=True, static_shape=True)

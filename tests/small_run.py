@@ -11,8 +11,8 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 
 CONFIG = '''\
-data: {name: image_folder, root: images, train: {random_resized_crop: 32, flip: true}, test: {resize: [32, 32]},
-       batch_size: 4, workers: 0, val_share: 0.25}
+data: {name: image_folder, root: images, train: {random_resized_crop: 32, flip: true}, eval: {resize: [32, 32]},
+       batch_size: 4, workers: 0, val_fraction: 0.25}
 backbone: {name: mobilenetv2_0.25, weights: none}
 method: {name: finetune, lr_mult: 1, dropout: 0.3}
 train: {epochs: 1, optimizer: {name: sgd, lr: 0.002, momentum: 0.9}, schedule: cosine}

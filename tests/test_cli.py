@@ -237,7 +237,7 @@ BREAK = {
 @pytest.mark.parametrize('workers', [0, 1])
 @pytest.mark.parametrize('reason', BREAK)
 def test_a_broken_training_image(here, fails, call, reason, workers):
-    words = ['--cfg', 'cfg.yaml', '--work-dir', 'run', f'data.workers={workers}', 'data.val_share=0', '--no-test']
+    words = ['--cfg', 'cfg.yaml', '--work-dir', 'run', f'data.workers={workers}', 'data.val_fraction=0', '--no-test']
     broken = [here / 'images' / 'train' / name for name in ('circle/1.jpg', 'square/2.jpg')]
     for path in broken:
         BREAK[reason](path)
@@ -570,7 +570,7 @@ def test_a_run_without_checkpoint(trained, fails):
 
 
 def test_no_validation_split_to_evaluate(here, call, fails):
-    assert call('train', '--cfg', 'cfg.yaml', '--work-dir', 'run', 'data.val_share=0', '--no-test')[0] == 0
+    assert call('train', '--cfg', 'cfg.yaml', '--work-dir', 'run', 'data.val_fraction=0', '--no-test')[0] == 0
     fails(2, 'there is no val split', 'evaluate', 'run', '--split', 'val')
 
 

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gluon_fgvc import config
+from gluon_fgvc import config, runs
 from gluon_fgvc.errors import ConfigError
 
 TEXT = """\
@@ -108,8 +108,8 @@ def test_a_missing_or_binary_file(tmp_path):
 
 def test_overrides_take_both_spellings_and_the_last_wins(tmp_path):
     cfg = load(tmp_path, overrides=['train.epochs', '3', 'train.optimizer.lr=1e-2', 'train.epochs=4',
-                                    'data.test.resize', '[8, 9]'])
-    assert (cfg.train.epochs, cfg.train.optimizer.lr, cfg.data.test.resize) == (4, 1e-2, (8, 9))
+                                    'data.eval.resize', '[8, 9]'])
+    assert (cfg.train.epochs, cfg.train.optimizer.lr, cfg.data.eval.resize) == (4, 1e-2, (8, 9))
 
 
 @pytest.mark.parametrize('words, message', [
@@ -137,6 +137,41 @@ def test_any_tree_is_refused_in_one_line(tree):
 
 
 def test_every_option_of_every_section_says_what_it_is():
-    for schema in (config.DataConfig, config.TrainView, config.TestView, config.BackboneConfig, config.RunConfig):
+    for schema in (config.DataConfig, config.TrainView, config.EvalView, config.BackboneConfig, config.RunConfig):
         for field in dataclasses.fields(schema):
             assert field.name in ('options', 'seed') or field.metadata.get('doc'), (schema, field.name)
+
+
+def test_names_of_earlier_versions_are_read_with_one_line_each(tmp_path):
+    path = tmp_path / 'old.yaml'
+    path.write_text('''\
+data: {name: image_folder, root: x, test: {resize: 20}, val_share: 0.3}
+backbone: {name: resnet18_v2, head: isqrt_cov}
+method: {name: cra_cnn, features: scores}
+train: {epochs: 1, optimizer: {name: sgd, lr: 0.1}}
+run: {focus: true}
+''')
+    with pytest.warns(UserWarning) as caught:
+        cfg = runs.load_config(path, config.parse_overrides(['data.test.crop=16']))
+    assert (cfg.data.eval.resize, cfg.data.eval.crop, cfg.data.val_fraction) == (20, 16, 0.3)
+    assert cfg.backbone.global_pool == 'isqrt_cov' and cfg.run.pointing_game
+    assert cfg.method.options.features == 'logits'
+    assert [str(warning.message) for warning in caught] == [
+        f"{path}: '{old}' is now '{new}'; the old name is read until gluon_fgvc 0.3" for old, new in (
+            ('data.test', 'data.eval'), ('data.val_share', 'data.val_fraction'),
+            ('backbone.head', 'backbone.global_pool'), ('run.focus', 'run.pointing_game'))] + [
+        f"{path}: method.features 'scores' is now 'logits'; the old name is read until gluon_fgvc 0.3"]
+
+
+def test_an_old_name_beside_the_new_one_is_refused(tmp_path):
+    path = tmp_path / 'both.yaml'
+    path.write_text('data: {name: image_folder, root: x, val_share: 0.3, val_fraction: 0.1}\n')
+    with pytest.raises(ConfigError, match="'data.val_share' is an old name of 'data.val_fraction', and both are given"):
+        runs.load_config(path)
+
+
+def test_an_error_at_an_old_name_tells_its_line(tmp_path):
+    path = tmp_path / 'old.yaml'
+    path.write_text('data:\n  name: image_folder\n  root: x\n  val_share: 3\n')
+    with pytest.warns(UserWarning), pytest.raises(ConfigError, match='line 4: data.val_fraction: 3.0 must be below 1'):
+        runs.load_config(path)

@@ -7,7 +7,7 @@ from tests.data import official
 from tools import train
 
 CONFIG = '''\
-data: {name: cifar100, root: DATA, complete: false, train: {flip: true}, batch_size: 3, workers: 1, val_share: 0}
+data: {name: cifar100, root: DATA, complete: false, train: {flip: true}, batch_size: 3, workers: 1, val_fraction: 0}
 backbone: {name: mobilenetv2_0.25, weights: none}
 method: {name: finetune, lr_mult: 1}
 train: {epochs: 1, optimizer: {name: sgd, lr: 0.001}}
@@ -27,6 +27,6 @@ def test_super_categories_and_thumbnails_reach_the_report(tmp_path):
     page = (tmp_path / 'run' / 'report.html').read_text()
     assert 'Super-categories' in page and 'image cannot be read' not in page
     sections = dict(re.findall('<h2>(.*?)</h2>(.*?)</section>', page, re.DOTALL))
-    assert len(re.findall('<img ', sections['Surest errors'])) == 3 - right
+    assert len(re.findall('<img ', sections['Most confident errors'])) == 3 - right
     assert len(re.findall('heat map of class activation', sections['Where it looks'])) == 3
     assert f'{tmp_path}/cifar-100-python/test#2' in (tmp_path / 'run' / 'predictions.csv').read_text()

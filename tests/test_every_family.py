@@ -10,7 +10,7 @@ import pytest
 from mxnet import autograd
 
 from gluon_fgvc import backbones, deploy, methods
-from gluon_fgvc.config import TestView
+from gluon_fgvc.config import EvalView
 from gluon_fgvc.engine import loop, optim, phases
 from gluon_fgvc.engine.parameters import structural
 from tests.rounding import assert_same_but_for_rounding
@@ -65,7 +65,7 @@ def test_trains_exports_and_predicts(name, family, tmp_path):
     method = trained(name, family, side)
     pixels = np.random.RandomState(1).randint(0, 256, (IMAGES, side, side, 3)).astype('uint8')
     exported = deploy.export(method.net, tmp_path / 'model', classes=[str(k) for k in range(CLASSES)],
-                             test_view=TestView(resize=(side, side)), input_size=(side, side), mean=(0.5,) * 3,
+                             eval_view=EvalView(resize=(side, side)), input_size=(side, side), mean=(0.5,) * 3,
                              std=(0.25,) * 3, method=name, images=list(pixels))
     assert exported.difference <= 1e-5
     with warnings.catch_warnings():

@@ -43,11 +43,11 @@ def variant(name):
 def test_the_configurations_are_the_book_s():
     cfg = load(FINETUNED)
     assert cfg.data.train == config.TrainView(random_resized_crop=224, flip=True)
-    assert cfg.data.test == config.TestView(resize=(256, 256), crop=224)
+    assert cfg.data.eval == config.EvalView(resize=(256, 256), crop=224)
     assert cfg.data.batch_size == 128 and cfg.train.epochs == 5 and cfg.train.schedule == config.Constant()
     assert cfg.train.optimizer == config.SGD(lr=0.01, momentum=0, wd=0.001)
     assert cfg.backbone == config.BackboneConfig('resnet18_v2', 'zoo') and cfg.method.options.lr_mult == 10
-    assert cfg.data.val_share == 0.1  # the book has no validation split
+    assert cfg.data.val_fraction == 0.1  # the book has no validation split
 
 
 @pytest.mark.parametrize('name, overrides', [
@@ -111,7 +111,7 @@ def test_the_tutorial_from_training_to_prediction(tmp_path):
     folder = tmp_path / 'run'
     tool('train', '--cfg', FINETUNED, '--work-dir', folder, f"data.root={tmp_path / 'data'}", 'backbone.weights=none',
          'run.contexts=[cpu0]', 'data.train.random_resized_crop=48', 'data.train.scale=[0.5,1]',
-         'data.test.resize=[54,54]', 'data.test.crop', 48, 'data.batch_size', 8, 'data.workers', 1, 'train.epochs', 2)
+         'data.eval.resize=[54,54]', 'data.eval.crop', 48, 'data.batch_size', 8, 'data.workers', 1, 'train.epochs', 2)
     trained = json.loads((folder / 'evaluation.json').read_text())
     assert trained['images'] == 40 and trained['chosen_by']['split'] == 'val' and trained['top1'] >= 0.75
     assert (folder / 'report.html').is_file() and json.loads((folder / 'classes.json').read_text())[0] == 'hotdog'
@@ -164,7 +164,7 @@ def fit_ours(cfg, initial, folder, order=None, normalize=None):
     method.net.classifier.weight.set_data(mx.nd.array(values[f'{hotdog_book.PREFIX}dense0_weight']))
     method.net.classifier.bias.set_data(mx.nd.array(values[f'{hotdog_book.PREFIX}dense0_bias']))
     order = np.arange(len(source.train)) if order is None else np.array(order)
-    view, size = data.TestTransform(cfg.data.test), cfg.data.batch_size
+    view, size = data.EvalTransform(cfg.data.eval), cfg.data.batch_size
     folder.mkdir()
     fit(method, (source.train, data.Loader(source.train, view, size, sampler=_Fixed(order))),
         (source.test, data.Loader(source.test, view, size)), cfg, folder, Log(folder), normalize=normalize or ours,
@@ -190,7 +190,7 @@ class _Fixed:
         return self.order
 
 
-SMALL = ('data.train={}', 'data.test={}', 'data.batch_size=8', 'data.workers=0', 'data.val_share=0',
+SMALL = ('data.train={}', 'data.eval={}', 'data.batch_size=8', 'data.workers=0', 'data.val_fraction=0',
          'backbone.weights=none', 'run.contexts=[cpu0]')
 
 

@@ -10,7 +10,7 @@ import pytest
 from mxnet import autograd
 
 from gluon_fgvc import backbones, deploy, methods
-from gluon_fgvc.config import TestView
+from gluon_fgvc.config import EvalView
 from gluon_fgvc.engine import loop, phases
 from gluon_fgvc.engine.parameters import structural
 from gluon_fgvc.methods.base import Method
@@ -112,7 +112,7 @@ def test_outputs_and_losses(name, hybridized):
     hybridize(method, hybridized)
     with autograd.record():
         outputs = outputs_of(method, photographs())
-        assert outputs['scores'].shape == (IMAGES, CLASSES)
+        assert outputs['logits'].shape == (IMAGES, CLASSES)
         assert all(values.shape[0] == IMAGES for values in outputs.values())
         losses = method.losses(outputs, labels())
         soft = method.losses(outputs, mx.nd.one_hot(labels(), CLASSES))
@@ -131,7 +131,7 @@ def test_net_gives_the_scores_of_train_net(name, hybridized):
     hybridize(method, hybridized)
     with autograd.predict_mode():
         scores = method.net(photographs())
-        expected = outputs_of(method, photographs())['scores']
+        expected = outputs_of(method, photographs())['logits']
         probabilities = mx.nd.softmax(scores).asnumpy()
     assert scores.shape == (IMAGES, CLASSES)
     np.testing.assert_allclose(scores.asnumpy(), expected.asnumpy(), rtol=1e-5, atol=1e-5)
@@ -219,7 +219,7 @@ def test_export_computes_the_same(name, bake, tmp_path):
         method.train_net(photographs())
     pixels = np.random.RandomState(1).randint(0, 256, (2, SIDE, SIDE, 3)).astype('uint8')
     exported = deploy.export(method.net, tmp_path / 'model', classes=[str(k) for k in range(CLASSES)],
-                             test_view=TestView(resize=(SIDE, SIDE)), input_size=(SIDE, SIDE), mean=(0.5,) * 3,
+                             eval_view=EvalView(resize=(SIDE, SIDE)), input_size=(SIDE, SIDE), mean=(0.5,) * 3,
                              std=(0.25,) * 3, method=name, images=list(pixels), bake_preprocessing=bake,
                              bake_softmax=bake)
     assert exported.images == 2 and exported.difference <= 1e-5

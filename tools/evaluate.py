@@ -19,8 +19,9 @@ def main(argv=None):
                         help=f"test-time augmentation: {', '.join(data.VIEWS)}; default: a single view")
     parser.add_argument('--no-crop', dest='crop', action='store_false',
                         help='whole images instead of their centre crops, for methods that take any size')
-    parser.add_argument('--focus', action='store_true', default=None,
-                        help='also measure which share of the class activation lies in the boxes of the data set')
+    parser.add_argument('--pointing-game', action='store_true', default=None,
+                        help='also play the energy-based pointing game: which fraction of the class activation lies '
+                             'in the boxes of the data set')
     parser.add_argument('--split', default='test', choices=('test', 'val', 'train'), help='default: %(default)s')
     parser.add_argument('--which', default='best', choices=('best', 'last'), help='checkpoint; default: %(default)s')
     parser.add_argument('--gpus', metavar='IDS', help='GPUs to use, e.g. 0,1; default: as in training')
@@ -29,8 +30,8 @@ def main(argv=None):
         raise ConfigError('give one RUN, or several after --ensemble')
     if bool(args.ensemble) != bool(args.out):
         raise ConfigError('--ensemble needs --out DIR for its result' if args.ensemble else '--out is for --ensemble')
-    if args.focus and (args.ensemble or args.tta):
-        raise ConfigError('--focus is of one view of one RUN; leave out --ensemble and --tta')
+    if args.pointing_game and (args.ensemble or args.tta):
+        raise ConfigError('--pointing-game is of one view of one RUN; leave out --ensemble and --tta')
 
     contexts = run.contexts_of(cli.contexts_setting(args.gpus)) if args.gpus is not None else None
     opened = []
@@ -40,7 +41,7 @@ def main(argv=None):
     if args.ensemble or args.tta:
         result = run.evaluate_together(opened, args.split, args.tta, args.out, crop=args.crop)
     else:
-        result = run.evaluate(opened[0], args.split, crop=args.crop, focus=args.focus)
+        result = run.evaluate(opened[0], args.split, crop=args.crop, pointing_game=args.pointing_game)
     width = max(len(row['name']) for row in result['per_class'])
     for row in result['per_class']:
         accuracy = '     –' if row['accuracy'] is None else f"{row['accuracy']:6.4f}"

@@ -36,7 +36,7 @@ def main(argv=None):
     cfg, images = opened.cfg, real_images(opened.cfg, args.images)
     folder = args.out or args.run / 'export'
     exported = deploy.export(
-        opened.method.net, folder, classes=opened.classes, test_view=cfg.data.test, input_size=images[0].shape[:2],
+        opened.method.net, folder, classes=opened.classes, eval_view=cfg.data.eval, input_size=images[0].shape[:2],
         mean=opened.normalize.mean, std=opened.normalize.std, method=cfg.method.name,
         source={'run': args.run.resolve().name, 'checkpoint': args.which, 'epoch': opened.epoch,
                 'backbone': cfg.backbone.name, 'config_sha256': hash_of_file(args.run / 'config.yaml'),
@@ -65,7 +65,7 @@ def real_images(cfg, inputs=None):
             image_set = data.build(cfg.data).test
     except DataError as error:
         raise DataError(str(error) if inputs else f'{error} (--images names other images to compare on)') from None
-    transform, images, reason = data.TestTransform(cfg.data.test), [], None
+    transform, images, reason = data.EvalTransform(cfg.data.eval), [], None
     # Spread over the whole list, which is often sorted by class.
     for i in np.unique(np.linspace(0, len(image_set) - 1, IMAGES).astype(int)):
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gluon_fgvc import runs as run
 from gluon_fgvc.commands import cli
-from gluon_fgvc.data import TestTransform
+from gluon_fgvc.data import EvalTransform
 from gluon_fgvc.data.search import find_images
 from gluon_fgvc.deploy import ImageClassifier, Predictor
 from gluon_fgvc.deploy.predictions import classify, write_csv, write_json
@@ -74,7 +74,7 @@ def open_model(folder, gpus=None, batch_size=32):
         raise CheckpointError(f"'{folder}' is neither a run folder (it has no config.yaml) nor an exported model (no "
                               f'model.json){hint}')
     opened = run.open_run(folder, contexts=contexts[:1])
-    return ImageClassifier(opened.classes, TestTransform(opened.cfg.data.test),
+    return ImageClassifier(opened.classes, EvalTransform(opened.cfg.data.eval),
                            lambda images: opened.probabilities(opened.normalize(images)),
                            opened.ctx, batch_size)
 

@@ -65,7 +65,7 @@ def main(argv=None):
 
 def read_options(args):
     """Return the DataConfig of the command line, read from ``--out`` unless it names another place."""
-    tree = {'name': args.name, 'val_share': 0}
+    tree = {'name': args.name, 'val_fraction': 0}
     names = data.options(args.name).__dataclass_fields__
     if 'root' in names:
         tree['root'] = args.out

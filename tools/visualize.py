@@ -58,7 +58,7 @@ def main(argv=None):
     baseline = run.open_run(args.baseline, args.which, opened.contexts) if args.baseline else None
     if baseline and baseline.classes != opened.classes:
         raise ConfigError(f"'{args.baseline}' and '{args.run}' have other classes; a baseline needs the same")
-    transform = data.TestTransform(opened.cfg.data.test)
+    transform = data.EvalTransform(opened.cfg.data.eval)
     if paths is not None:
         photographs = ((Path(path).name, data.read_image(path), None, None) for path in paths[:args.limit])
     else:
@@ -76,7 +76,7 @@ def examples(opened, split, limit, transform):
     """Yield (name, image, name of its class, box in the prepared image or None) of images of a split."""
     images = getattr(opened.source, split)
     if images is None:
-        raise ConfigError(f'there is no {split} split: data.val_share is 0 and the data set brings none')
+        raise ConfigError(f'there is no {split} split: data.val_fraction is 0 and the data set brings none')
     for index in np.unique(np.linspace(0, len(images) - 1, min(limit, len(images))).astype(int)):
         image = images.read(index)
         box = None if images.boxes is None else transform.box(images.boxes[index], image.shape)

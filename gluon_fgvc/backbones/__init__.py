@@ -28,11 +28,11 @@ def available():
     return sorted(_BUILDERS)
 
 
-def build(name, head='gap', output_stride=None, dilate=True, plan=None, dropout=0.0):
+def build(name, global_pool='gap', output_stride=None, dilate=True, plan=None, dropout=0.0):
     """Return the :class:`Backbone` ``name`` as :func:`get` does, but with the shapes of its parameters only."""
     if name not in _BUILDERS:
         raise ConfigError(f"backbone.name: unknown backbone '{name}'{did_you_mean(name, available())}")
-    backbone, namings = _BUILDERS[name](name, head)
+    backbone, namings = _BUILDERS[name](name, global_pool)
     if plan is not None:
         widths.set_widths(backbone, read_plan(plan, name))
     if dropout:
@@ -40,12 +40,12 @@ def build(name, head='gap', output_stride=None, dilate=True, plan=None, dropout=
     if output_stride is not None:
         surgery.set_output_stride(backbone, output_stride, dilate)
     imported = replace(namings[0], kind='an imported file', classifier=loading.IMPORTED_CLASSIFIER, imagenet=True)
-    backbone.built_as = name, head, output_stride, dilate, plan, dropout
+    backbone.built_as = name, global_pool, output_stride, dilate, plan, dropout
     backbone.namings = (*namings, imported, *torch_names.namings(name, namings))
     return backbone
 
 
-def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None, output_stride=None, dilate=True,
+def get(name, weights='none', global_pool='gap', ctx=mx.cpu(), root=None, output_stride=None, dilate=True,
         plan=None, dropout=0.0):
     """Return the :class:`Backbone` ``name`` on ``ctx``, with parameters.
 
@@ -54,7 +54,7 @@ def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None, output_stride
         installed package; else the path of a ``.params``, torch or safetensors file in the naming of the zoo
         net, of torchvision or timm (:mod:`gluon_fgvc.backbones.torch_names`), of the backbone, or of a
         method's net.
-    :param head: how the last map becomes a vector, see :class:`Backbone`.
+    :param global_pool: how the last map becomes a vector, see :class:`Backbone`.
     :param ctx: context or list of contexts.
     :param root: folder that keeps fetched files instead of the user's cache.
     :param output_stride: None or the stride, 8 or 16, that the last map is to have instead of 32; the weights
@@ -66,7 +66,7 @@ def get(name, weights='none', head='gap', ctx=mx.cpu(), root=None, output_stride
     :raises ConfigError: if there is no such backbone, no such weights of it, or if its stride cannot be changed.
     :raises WeightsError: if the weights cannot be had or do not fit; nothing is loaded in part.
     """
-    backbone = build(name, head, output_stride, dilate, plan, dropout)
+    backbone = build(name, global_pool, output_stride, dilate, plan, dropout)
     path = None if weights == 'none' else loading.locate(name, weights, root)
     backbone.initialize(mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2), ctx=ctx)
     if path:

@@ -11,7 +11,7 @@ from gluon_fgvc.nn import ISQRTCov
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-HEADS = ('gap', 'isqrt_cov')
+POOLS = ('gap', 'isqrt_cov')
 _SIDES = 256, 320  # two images whose sides differ by a multiple of every stride
 
 
@@ -41,7 +41,7 @@ class Backbone(gluon.HybridBlock):
     :param stem: list of layers before the first stage.
     :param stages: list of lists of layers.
     :param mean, std: 3-tuples, RGB on [0, 1]: how the images of its pretrained weights were normalised.
-    :param head: how ``pool`` turns a map (N,C,h,w) into a vector (N,pool_units); 'gap' averages it, 'isqrt_cov' is
+    :param global_pool: how ``pool`` turns a map (N,C,h,w) into a vector (N,pool_units); 'gap' averages it, 'isqrt_cov'
         :class:`~gluon_fgvc.nn.ISQRTCov`, best on a map of stride 16 (``output_stride``).
     :param rectified: whether the last map is never negative. It is not so after hard-swish, which goes down to
         -3/8.
@@ -55,15 +55,15 @@ class Backbone(gluon.HybridBlock):
     Inputs: images (N,3,H,W), normalised. Outputs: map (N,channels[-1],h,w), about H/strides[-1] high: convolutions
     and pools round as they were trained, and those of AlexNet, Inception and SqueezeNet cut a few pixels off.
 
-    :raises ConfigError: if the head is unknown.
+    :raises ConfigError: if the pool is unknown.
     """
 
-    def __init__(self, name, stem, stages, mean=IMAGENET_MEAN, std=IMAGENET_STD, head='gap', rectified=True,
+    def __init__(self, name, stem, stages, mean=IMAGENET_MEAN, std=IMAGENET_STD, global_pool='gap', rectified=True,
                  stage_names=None):
         super().__init__(prefix=f'{name}_')
         self._name = name  # also inside the name scope of another block, where the prefix becomes longer
-        if head not in HEADS:
-            raise ConfigError(f"backbone.head: unknown head '{head}'{did_you_mean(head, HEADS)}")
+        if global_pool not in POOLS:
+            raise ConfigError(f"backbone.global_pool: unknown name '{global_pool}'{did_you_mean(global_pool, POOLS)}")
         self.stage_names = stage_names or tuple(f'stage{number}' for number in range(1, len(stages) + 1))
         self.stem = _sequential(stem)
         for stage_name, layers in zip(self.stage_names, stages):
@@ -72,7 +72,7 @@ class Backbone(gluon.HybridBlock):
         self.rectified = rectified
         self.source_classifier, self.namings = None, (self.naming(),)
         self.infer_shapes()
-        if head == 'isqrt_cov':
+        if global_pool == 'isqrt_cov':
             self.pool = ISQRTCov(in_channels=self.channels[-1], prefix=f'{name}_pool_')
             self.pool_units = self.pool.units
         else:
@@ -95,11 +95,11 @@ class Backbone(gluon.HybridBlock):
 
         Weights are loaded before, since files are held to the whole net. The last map may then be negative.
 
-        :raises ConfigError: if there are not as many stages, or if the head was made for the last map.
+        :raises ConfigError: if there are not as many stages, or if the pool was made for the last map.
         """
         if not 1 <= count <= len(self.stage_names) or self.pool_units != self.channels[-1]:
             raise ConfigError(f"backbone '{self.name}' cannot be cut to {count} stages: it has "
-                              f'{len(self.stage_names)}, and its head must be gap')
+                              f'{len(self.stage_names)}, and its global pool must be gap')
         for name in self.stage_names[count:]:
             del self._children[name]
             delattr(self, name)

@@ -15,10 +15,10 @@ CHANNELS = 32, 64, 128, 128, 128
 HIDDEN = 256
 
 
-def build(name, head):
+def build(name, global_pool):
     """Return (backbone, namings of weight files); the stages are pool1, pool2, pool3 and conv5.
 
-    Under another head than 'gap' the classifier is the only fully connected layer.
+    Under another pool than 'gap' the classifier is the only fully connected layer.
     """
     layers, before = [], 3
     with gluon.HybridBlock(prefix=f'{name}_').name_scope():
@@ -29,9 +29,9 @@ def build(name, head):
                            *([nn.MaxPool2D(3, 2, 1)] if pooled else [])])
             before = channels
         hidden = nn.Dense(HIDDEN, in_units=before, activation='relu')
-    backbone = Backbone(name, [], [*layers[:3], layers[3] + layers[4]], mean=(0, 0, 0), std=(1, 1, 1), head=head,
-                        stage_names=('pool1', 'pool2', 'pool3', 'conv5'))
-    if head == 'gap':
+    backbone = Backbone(name, [], [*layers[:3], layers[3] + layers[4]], mean=(0, 0, 0), std=(1, 1, 1),
+                        global_pool=global_pool, stage_names=('pool1', 'pool2', 'pool3', 'conv5'))
+    if global_pool == 'gap':
         backbone.pool.add(hidden)
         backbone.pool_units = HIDDEN
     return backbone, (backbone.naming(),)

@@ -92,7 +92,7 @@ def _scaled(channels, width):
     return nearest if nearest >= 0.9 * channels * width else nearest + 8
 
 
-def build(name, head):
+def build(name, global_pool):
     """Return (backbone, namings of weight files); Lite0's channels are 24, 40, 112 and 1280."""
     width, depth = _WIDTH_DEPTH[name]
     scope = gluon.HybridBlock(prefix=f'{name}_')  # gives the layers prefixes that do not depend on other nets
@@ -105,7 +105,7 @@ def build(name, head):
         last = Convolution(1280, _scaled(last_row[-1], width))
     blocks = [*stem[1:], *(block for stage in stages for block in stage)]
     stages[-1].append(last)
-    backbone = Backbone(name, stem, stages, _MEAN, _STD, head)
+    backbone = Backbone(name, stem, stages, _MEAN, _STD, global_pool)
     return backbone, (backbone.naming(), _torch_naming(stem[0], blocks, last))
 
 

@@ -40,7 +40,7 @@ class _Block(gluon.HybridBlock):
         return out + (self.conv_reduce(x) if self.conv_reduce else x)
 
 
-def build(name, head):
+def build(name, global_pool):
     """Return (backbone, namings of weight files) of a net of WARN; the channels are 160, 320 and 640."""
     depth, width = map(int, re.search(r'(\d+)_(\d+)', name).groups())
     stages, in_channels = [], 16
@@ -55,7 +55,7 @@ def build(name, head):
                 in_channels = channels
             stages.append(blocks)
         closing = [nn.BatchNorm(in_channels=in_channels), nn.Activation('relu')]
-    backbone = Backbone(name, stem, [*stages[:-1], stages[-1] + closing], _MEAN, _STD, head)
+    backbone = Backbone(name, stem, [*stages[:-1], stages[-1] + closing], _MEAN, _STD, global_pool)
     return backbone, (backbone.naming(), released_naming(backbone))
 
 

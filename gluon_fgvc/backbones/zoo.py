@@ -37,13 +37,13 @@ NAMES = (
 _CIFAR_MEAN, _CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
-def build(name, head):
+def build(name, global_pool):
     """Return (backbone, namings of weight files) of the zoo net ``name``."""
     with gluon.HybridBlock(prefix=f'{name}_').name_scope():  # names that do not depend on other nets
         net = _zoo_net(name)
     stem, stages, top = _divide(list(net.features if hasattr(net, 'features') else net._children.values()))
     mean, std = (_CIFAR_MEAN, _CIFAR_STD) if name.startswith('cifar_') else (IMAGENET_MEAN, IMAGENET_STD)
-    backbone = Backbone(name, stem, stages, mean, std, head, rectified=not name.startswith('mobilenetv3'))
+    backbone = Backbone(name, stem, stages, mean, std, global_pool, rectified=not name.startswith('mobilenetv3'))
     structural = net._collect_params_with_prefix()
     global_names = {parameter.name[len(net.prefix):]: parameter for parameter in structural.values()}
     classifier = _linear_classifier(net, top)

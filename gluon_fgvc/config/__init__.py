@@ -11,17 +11,17 @@ from gluon_fgvc.config.schema import (
     Constant,
     Cosine,
     DataConfig,
+    EvalView,
     MethodConfig,
     Poly,
     RunConfig,
     Step,
-    TestView,
     TrainConfig,
     TrainView,
     option,
 )
 
 __all__ = ['Adam', 'BackboneConfig', 'Config', 'Constant', 'Cosine', 'DataConfig', 'MethodConfig', 'NAG', 'OPTIMIZERS',
-           'Poly', 'RunConfig', 'SCHEDULES', 'SGD', 'Step', 'TestView', 'TrainConfig', 'TrainView',
+           'Poly', 'RunConfig', 'SCHEDULES', 'SGD', 'Step', 'EvalView', 'TrainConfig', 'TrainView',
            'apply_overrides', 'data_from_tree', 'dump', 'from_tree', 'load', 'option', 'parse_overrides',
            'to_tree']

@@ -11,6 +11,7 @@ import dataclasses
 import math
 import re
 import typing
+import warnings
 from typing import Any, Mapping, Union
 
 import yaml
@@ -233,6 +234,45 @@ def _describe(hint):
             type(None): 'null'}.get(hint, hint.__name__)
 
 
+# Names of earlier versions, which are read until 0.3 → the keys of today. Values that have new names follow.
+RENAMED = {'data.test': 'data.eval', 'data.val_share': 'data.val_fraction', 'backbone.head': 'backbone.global_pool',
+           'run.focus': 'run.pointing_game'}
+RENAMED_VALUES = {'method.features': {'scores': 'logits'}}
+
+
+def with_new_names(tree, place):
+    """Return ``tree`` with the keys of earlier versions under their names of today; one warning for each names both.
+
+    :raises ConfigError: where both names of one key are given.
+    """
+    tree = {name: dict(section) if isinstance(section, dict) else section for name, section in tree.items()}
+    for old, new in RENAMED.items():
+        (name, before), after = old.split('.'), new.split('.')[1]
+        section = tree.get(name)
+        if isinstance(section, dict) and before in section:
+            if after in section:
+                raise ConfigError(f"{place}: '{old}' is an old name of '{new}', and both are given; leave '{old}' out")
+            warnings.warn(f"{place}: '{old}' is now '{new}'; the old name is read until gluon_fgvc 0.3")
+            tree[name] = {after if key == before else key: value for key, value in section.items()}
+    for key, values in RENAMED_VALUES.items():
+        name, option = key.split('.')
+        section = tree.get(name)
+        if isinstance(section, dict) and isinstance(section.get(option), str) and section[option] in values:
+            new = values[section[option]]
+            warnings.warn(f"{place}: {key} '{section[option]}' is now '{new}'; the old name is read until gluon_fgvc "
+                          '0.3')
+            section[option] = new
+    return tree
+
+
+def _new_key(key):
+    """Return the dotted ``key``, or one of a section below it, under its name of today."""
+    for old, new in RENAMED.items():
+        if key == old or key.startswith(f'{old}.'):
+            return new + key[len(old):]
+    return key
+
+
 def from_tree(tree, data_options, method_options, place='configuration', lines=None, overridden=()):
     """Build a :class:`Config` from nested plain values. See :func:`load` for the arguments."""
     reader = _Reader(place, lines or {}, overridden)
@@ -242,7 +282,7 @@ def from_tree(tree, data_options, method_options, place='configuration', lines=N
     for key in tree:
         if key not in sections:
             raise reader.error((str(key),), f"unknown section '{key}'{did_you_mean(key, sections)}")
-    built = {}
+    tree, built = with_new_names(tree, place), {}
     for name, schema in sections.items():
         if name not in tree and name != 'run':
             raise reader.error((), f"section '{name}' is missing")
@@ -281,6 +321,8 @@ def load(path, overrides=(), *, data_options, method_options):
         raise ConfigError(f"'{path}' is not a text file in UTF-8") from None
     tree, lines = _parse_yaml(text, str(path))
     if isinstance(tree, dict):
+        tree, overrides = with_new_names(tree, str(path)), [(_new_key(key), value) for key, value in overrides]
+        lines = {tuple(_new_key('.'.join(keys)).split('.')): line for keys, line in lines.items()}
         apply_overrides(tree, overrides)
     return from_tree(tree, data_options, method_options, str(path), lines, {key for key, _ in overrides})
 

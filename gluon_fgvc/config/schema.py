@@ -47,10 +47,8 @@ class TrainView:
 
 
 @dataclass(frozen=True)
-class TestView:
+class EvalView:
     """How an image is prepared outside training; nothing here is random."""
-
-    __test__ = False  # not a test case, whatever its name says to pytest
 
     resize: Union[int, Tuple[int, int], None] = option(
         None, 'shorter side, or [height, width] without crop', minimum=1)
@@ -63,7 +61,7 @@ class DataConfig:
 
     name: str = option(doc='data set: a file of gluon_fgvc/data/datasets')
     train: TrainView = option(TrainView, 'preparation of training images')
-    test: TestView = option(TestView, 'preparation of validation, test and new images')
+    eval: EvalView = option(EvalView, 'preparation of validation, test and new images')
     batch_size: int = option(32, 'images per step over all contexts', minimum=1)
     workers: int = option(2, 'how many load images at once; 0 loads in the main thread', minimum=0, maximum=256)
     worker_type: str = option('process', 'what workers are: threads copy nothing, but share one Python interpreter',
@@ -73,7 +71,7 @@ class DataConfig:
     sampler: str = option('shuffled', "which training images make up an epoch: 'shuffled' all of them once, 'weighted' "
                                       'as many, drawn with replacement so that all classes come equally often',
                           choices=('shuffled', 'weighted'))
-    val_share: float = option(0.1, 'stratified share of train held out for choosing the epoch; ignored '
+    val_fraction: float = option(0.1, 'stratified fraction of train held out for choosing the epoch; ignored '
                                    'where the data set has a validation split', minimum=0, below=1)
     val_seed: int = option(0, 'seed of that split, kept apart from run.seed so that seeds share it', minimum=0)
     mean: Optional[Tuple[float, float, float]] = option(
@@ -92,13 +90,13 @@ class BackboneConfig:
 
     name: str = option(doc='a name of gluon_fgvc.backbones.available()')
     weights: str = option('zoo', "'zoo', 'none', 'package:efficientnet-lite0', a file's path or URL#sha256=DIGITS")
-    head: str = option('gap', 'how the last map becomes a vector', choices=('gap', 'isqrt_cov'))
+    global_pool: str = option('gap', 'how the last map becomes a vector', choices=('gap', 'isqrt_cov'))
     output_stride: Optional[int] = option(
         None, 'stride of the last map instead of its own (32); null changes nothing', choices=(None, 8, 16))
     dilate: bool = option(True, 'with output_stride: spread the convolutions behind a stride that is gone')
     widths: Optional[str] = option(None, 'path of a channel plan as tools/prune.py writes it; null is all channels')
-    dropout: float = option(0.0, 'share dropped between the convolutions of a block in training; for the wide ResNets '
-                                 'warn_wideresnet*', minimum=0, below=1)
+    dropout: float = option(0.0, 'fraction dropped between the convolutions of a block in training; for the wide '
+                                 'ResNets warn_wideresnet*', minimum=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -170,7 +168,7 @@ class Cosine:
     """Half a cosine from the learning rate down to ``final`` times it, after the warm-up."""
 
     name: str = 'cosine'
-    final: float = option(0.0, 'share of the learning rate at the end', minimum=0, maximum=1)
+    final: float = option(0.0, 'fraction of the learning rate at the end', minimum=0, maximum=1)
     warmup: float = option(0.0, 'epochs of linear warm-up from 0', minimum=0)
 
 
@@ -180,7 +178,7 @@ class Poly:
 
     name: str = 'poly'
     power: float = option(2.0, '', above=0)
-    final: float = option(0.0, 'share of the learning rate at the end', minimum=0, maximum=1)
+    final: float = option(0.0, 'fraction of the learning rate at the end', minimum=0, maximum=1)
     warmup: float = option(0.0, 'epochs of linear warm-up from 0', minimum=0)
 
 
@@ -220,8 +218,8 @@ class RunConfig:
     save_every: int = option(1, 'epochs between checkpoints', minimum=1)
     early_stop_patience: int = option(0, 'epochs without a better validation result before stopping; 0 is off',
                                       minimum=0)
-    focus: bool = option(False, 'evaluations also measure which share of the class activation lies in the boxes of the '
-                                'data set')
+    pointing_game: bool = option(False, 'evaluations also play the energy-based pointing game: which fraction of the '
+                                        'class activation lies in the boxes of the data set')
     work_dir: str = option('work_dirs', 'folder that receives the run folders')
 
 

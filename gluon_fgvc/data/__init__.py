@@ -11,12 +11,12 @@ from gluon_fgvc.data.findings import Finding
 from gluon_fgvc.data.images import BrokenImage, Picture, read_image
 from gluon_fgvc.data.loaders import Batch, Loader
 from gluon_fgvc.data.splits import split_record, stratified_split
-from gluon_fgvc.data.transforms import VIEWS, TestTransform, TrainTransform, test_views
+from gluon_fgvc.data.transforms import VIEWS, EvalTransform, TrainTransform, eval_views
 from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 
-__all__ = ['Batch', 'BrokenImage', 'ImageSet', 'Loader', 'Picture', 'Source', 'TestTransform', 'TrainTransform',
+__all__ = ['Batch', 'BrokenImage', 'ImageSet', 'Loader', 'Picture', 'Source', 'EvalTransform', 'TrainTransform',
            'VIEWS', 'available', 'build', 'options', 'read_image', 'split_record', 'stratified_split', 'survey',
-           'test_views']
+           'eval_views']
 
 
 def available():
@@ -35,7 +35,7 @@ def options(name):
 def build(config):
     """Read the data set that ``config`` (a :class:`~gluon_fgvc.config.DataConfig`) names.
 
-    Where the data set has no validation split and ``val_share`` is above 0, one is carved out of train,
+    Where the data set has no validation split and ``val_fraction`` is above 0, one is carved out of train,
     stratified, with ``val_seed``, and no unit of images torn apart; the test split is never touched.
 
     :raises DataError: if files, labels or classes are not usable.
@@ -44,8 +44,8 @@ def build(config):
     for images in (source.train, source.val, source.test):
         if images is not None:
             _check_labels(images, source.classes)
-    if source.val is None and config.val_share > 0:
-        source = _carve_validation(source, config.val_share, config.val_seed)
+    if source.val is None and config.val_fraction > 0:
+        source = _carve_validation(source, config.val_fraction, config.val_seed)
     counts = np.bincount(source.train.labels, minlength=len(source.classes))
     for name, count in zip(source.classes, counts):
         if count == 0:
@@ -93,6 +93,6 @@ def _carve_validation(source, share, seed):
     train = source.train
     rest, taken = stratified_split(train.labels if train.strata is None else train.strata, share, seed, train.units)
     if not len(taken):
-        raise ConfigError(f"data.val_share {share} takes no image out of the {len(train)} of split 'train'; "
+        raise ConfigError(f"data.val_fraction {share} takes no image out of the {len(train)} of split 'train'; "
                           'raise it, or set 0 to train without validation')
     return replace(source, train=train.subset(rest), val=train.subset(taken, 'val'))

@@ -164,7 +164,7 @@ class _Samples:
                 return None, np.empty(0, np.int64), broken, (
                     f"'{self._set.paths[indices[0]]}' and '{self._set.paths[index]}' are in one batch but differ in "
                     f'size ({h} x {w} and {other_h} x {other_w}, height x width); set crop, or resize: [height, '
-                    'width], in data.train and data.test')
+                    'width], in data.train and data.eval')
         return np.stack(images) if images else None, np.array(indices, dtype=np.int64), broken, None
 
     def _image(self, index):

@@ -45,13 +45,13 @@ class Exported:
         return max(self.random_difference, self.image_difference or 0.0)
 
 
-def export(net, folder, *, classes, test_view, input_size, mean, std, method, source=None,
+def export(net, folder, *, classes, eval_view, input_size, mean, std, method, source=None,
            bake_preprocessing=False, bake_softmax=False, images=(), tolerance=1e-5, overwrite=False):
     """Write ``net`` into ``folder``, after proving that what was written computes the same.
 
     :param net: HybridBlock, normalised images (N,3,H,W) → scores (N,K).
     :param classes: K names.
-    :param test_view: :class:`gluon_fgvc.config.TestView`, how an image is prepared.
+    :param eval_view: :class:`gluon_fgvc.config.EvalView`, how an image is prepared.
     :param input_size: (height, width) in pixels of the images of the check.
     :param mean, std: three numbers each, RGB on [0, 1].
     :param method: name of the method.
@@ -97,8 +97,8 @@ def export(net, folder, *, classes, test_view, input_size, mean, std, method, so
         },
         'mean': [float(m) for m in mean],
         'std': [float(s) for s in std],
-        'resize': {'resize': test_view.resize, 'crop': test_view.crop, 'rule': RESIZE_RULE},
-        'output': 'probabilities' if bake_softmax else 'scores',
+        'resize': {'resize': eval_view.resize, 'crop': eval_view.crop, 'rule': RESIZE_RULE},
+        'output': 'probabilities' if bake_softmax else 'logits',
         'method': method,
         'source': dict(source or {}),
         'versions': {'gluon_fgvc': gluon_fgvc.__version__, 'mxnet': mx.__version__, 'numpy': np.__version__},

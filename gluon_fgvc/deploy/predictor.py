@@ -12,8 +12,8 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
 
-from gluon_fgvc.config import TestView
-from gluon_fgvc.data import BrokenImage, Picture, TestTransform
+from gluon_fgvc.config import EvalView
+from gluon_fgvc.data import BrokenImage, EvalTransform, Picture
 from gluon_fgvc.deploy import fusion
 from gluon_fgvc.errors import CheckpointError, DataError
 from gluon_fgvc.files import hash_of_file
@@ -113,8 +113,8 @@ class Predictor(ImageClassifier):
             return output if self.metadata['output'] == 'probabilities' else mx.nd.softmax(output)
 
         resize, crop = self.metadata['resize']['resize'], self.metadata['resize']['crop']
-        view = TestView(tuple(resize) if isinstance(resize, list) else resize, crop)
-        super().__init__(self.metadata['classes'], TestTransform(view), forward, ctx, batch_size)
+        view = EvalView(tuple(resize) if isinstance(resize, list) else resize, crop)
+        super().__init__(self.metadata['classes'], EvalTransform(view), forward, ctx, batch_size)
 
     def _fused(self, graph, prepare, ctx):
         shape = self.metadata['input']['exported_at']
@@ -184,7 +184,7 @@ def _read_metadata(folder):
         complete = (all(isinstance(name, str) for name in metadata['classes'])
                     and metadata['input']['layout'] in ('NCHW', 'NHWC') and isinstance(metadata['input']['name'], str)
                     and len(shape) == 4 and all(map(_is_size, shape))
-                    and metadata['output'] in ('scores', 'probabilities')
+                    and metadata['output'] in ('logits', 'probabilities')
                     and len(numbers) == 6 and all(isinstance(number, (int, float)) for number in numbers)
                     and (view['crop'] is None or _is_size(view['crop']))
                     and (view['resize'] is None or _is_size(view['resize'])

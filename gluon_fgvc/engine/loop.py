@@ -99,7 +99,7 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
                     if len(terms) > 1 and name in terms:
                         epoch_means.add(f'train_{name}', values)
                 hard = labels if labels.ndim == 1 else labels.argmax(axis=1)
-                hit = outputs['scores'].argmax(axis=1) == hard
+                hit = outputs['logits'].argmax(axis=1) == hard
                 means.add('top1', hit)
                 epoch_means.add('train_loss', total)
                 epoch_means.add('train_top1', hit)

@@ -37,7 +37,7 @@ class Feeds:
         self._split = method.split()
         if self._split:
             trunk, top = self._split
-            scores = method.OUTPUTS.index('scores')
+            scores = method.OUTPUTS.index('logits')
             self._reused = Feed(*(loader and Features(trunk, loader, normalize, contexts)
                                   for loader in (train_loader, val_loader)),
                                 prepare=lambda features: features, train_net=top,

@@ -40,15 +40,15 @@ def _enlarged(maps, size):
 
 
 def coverage(box, size):
-    """Return which share of each pixel lies in ``box`` (x, y, width, height): float64 of shape ``size``."""
+    """Return which fraction of each pixel lies in ``box`` (x, y, width, height): float64 of shape ``size``."""
     x, y, width, height = box
     rows, columns = (np.clip(np.minimum(end, np.arange(pixels) + 1) - np.maximum(start, np.arange(pixels)), 0, 1)
                      for start, end, pixels in ((y, y + height, size[0]), (x, x + width, size[1])))
     return rows[:, None] * columns
 
 
-def share_inside(values, box):
-    """Return which share of the sum of ``values`` (H,W), non-negative, lies in ``box``; NaN where the sum is 0.
+def energy_inside(values, box):
+    """Return which fraction of the sum of ``values`` (H,W), non-negative, lies in ``box``; NaN where the sum is 0.
 
     :param box: x, y, width, height in pixels; a pixel on its edge counts in part.
     """

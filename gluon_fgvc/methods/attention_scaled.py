@@ -134,7 +134,7 @@ class Method(Base):
         return [LETTERS[letter] for letter in letters]
 
     def losses(self, outputs, labels):
-        terms = {'cross_entropy': cross_entropy(outputs['scores'], labels)}
+        terms = {'cross_entropy': cross_entropy(outputs['logits'], labels)}
         if self.options.penalty_weight and self._attention_learns():
             penalty = attention_penalty([conv.attention.data(labels.context) for conv in self.convolutions.values()],
                                         self.options.penalty, self.options.ceiling)

@@ -35,7 +35,7 @@ class Method:
     file's name. ``softmax(net(images))`` is the class probability for every method.
     """
 
-    OUTPUTS = ('scores',)  # names of what train_net returns, in order
+    OUTPUTS = ('logits',)  # names of what train_net returns, in order
     square_images = False  # whether all images must be squares of one size
 
     net = None        # HybridBlock: images (N,3,H,W), normalised → scores (N,K)

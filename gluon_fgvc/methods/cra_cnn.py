@@ -31,7 +31,7 @@ from gluon_fgvc.nn import (
 from gluon_fgvc.nn.spatial_transformer import affine_grid
 
 PAIRS = ('permutation', 'different_label')
-FEATURES = ('scores', 'pooled')
+FEATURES = ('logits', 'pooled')
 TERMS = ('classification', 'attention', 'restriction', 'contrastive')
 
 
@@ -43,7 +43,7 @@ class Options:
                                       'stream sees; null is as large as the image', minimum=1)
     pairs: str = option('permutation', "which images are contrasted: 'permutation' takes any two of a device's batch, "
                                        "'different_label' only two of different classes", choices=PAIRS)
-    features: str = option('scores', "what is contrasted: 'scores', the last output of the regulation stream, or "
+    features: str = option('logits', "what is contrasted: 'logits', the last output of the regulation stream, or "
                                      "'pooled', the input of its last layer", choices=FEATURES)
     margin: float = option(0.7, 'm of the contrastive loss (Eq. 8)', minimum=0)
     alpha_location: float = option(0.5, "α_p, how far from the image's centre that of the window can lie; 1 is its "
@@ -93,7 +93,7 @@ class Method(Base):
     one batch of both pictures, restriction without NaN, a start at E.
     """
 
-    OUTPUTS = ('scores', 'attention_scores', 'attention', 'redundancy', 'window', 'draws')
+    OUTPUTS = ('logits', 'attention_scores', 'attention', 'redundancy', 'window', 'draws')
 
     def __init__(self, backbone, num_classes, options):
         self.options = options
@@ -126,7 +126,7 @@ class Method(Base):
 
     def losses(self, outputs, labels):
         options = self.options
-        return {'classification': cross_entropy(outputs['scores'], labels),
+        return {'classification': cross_entropy(outputs['logits'], labels),
                 'attention': cross_entropy(outputs['attention_scores'], labels),
                 'restriction': restriction_loss(outputs['window'], options.expected, options.thresholds),
                 'contrastive': self._contrast(outputs, labels)}
@@ -201,7 +201,7 @@ class TwoStreams(HybridBlock):
 
     def __init__(self, net, num_classes, options):
         super().__init__(prefix='streams_')
-        self._scores_are_features = options.features == 'scores'
+        self._scores_are_features = options.features == 'logits'
         ctx, size = _contexts(net.body), options.size and (options.size, options.size)
         with self.name_scope():
             self.body, self.classifier = net.body, net.classifier

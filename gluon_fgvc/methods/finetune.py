@@ -65,7 +65,7 @@ class Method(Base):
                       lr_mult={r'classifier\..*': self.options.lr_mult}, batch_norm=batch_norm)]
 
     def losses(self, outputs, labels):
-        return {'cross_entropy': cross_entropy(outputs['scores'], labels)}
+        return {'cross_entropy': cross_entropy(outputs['logits'], labels)}
 
     def split(self):
         return self.net.split()

@@ -29,7 +29,7 @@ class Options:
 class Method(Base):
     """Cross-entropy on a linear classifier whose backbone sees the window of a :class:`SpatialTransformer`."""
 
-    OUTPUTS = ('scores', 'theta')
+    OUTPUTS = ('logits', 'theta')
 
     def __init__(self, backbone, num_classes, options):
         self.options = options
@@ -45,7 +45,7 @@ class Method(Base):
                                               r'transformer\..*': self.options.transformer_lr_mult})]
 
     def losses(self, outputs, labels):
-        return {'cross_entropy': cross_entropy(outputs['scores'], labels)}
+        return {'cross_entropy': cross_entropy(outputs['logits'], labels)}
 
     def maps(self, images):
         """Return where the window lies, (N,H,W): how strongly the window depends on each pixel of the image."""

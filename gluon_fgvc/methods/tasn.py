@@ -227,7 +227,7 @@ class MasterNet(HybridBlock):
 class TrainedMasterNet(MasterNet):
     """Images (N,3,H,H) to the scores (N,K) of :class:`MasterNet` and of the localisation net."""
 
-    OUTPUTS = ('scores', 'attention')
+    OUTPUTS = ('logits', 'attention')
 
     def __init__(self, detail_sampler, num_classes, options, **children):
         super().__init__(**children)
@@ -260,7 +260,7 @@ class PartNet(TrainedMasterNet):
 class BothNets(PartNet):
     """Images (N,3,H,H) to the scores of master-net and localisation net (N,K) and those of the part-net (N,P,K)."""
 
-    OUTPUTS = ('scores', 'attention', 'master', 'part', 'part_shared')
+    OUTPUTS = ('logits', 'attention', 'master', 'part', 'part_shared')
 
     def __init__(self, detail_sampler, num_classes, options, **children):
         super().__init__(detail_sampler, num_classes, options, **children)

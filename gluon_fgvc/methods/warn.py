@@ -62,14 +62,14 @@ class Method(Base):
             if child is not backbone:
                 child.initialize(HE, ctx=ctx)
         gates = ['gates'] if self.train_net.gates else []
-        self.OUTPUTS = ('scores', *gates, *(f'masks of {stage}' for stage in self.stages))
+        self.OUTPUTS = ('logits', *gates, *(f'masks of {stage}' for stage in self.stages))
 
     def phases(self, epochs):
         ours = r'(attend_\w+|gates|classifier|projection)\..*'
         return [Phase('all', epochs, lr_mult={ours: self.options.lr_mult})]
 
     def losses(self, outputs, labels):
-        scores = outputs['scores']
+        scores = outputs['logits']
         if self.options.combine != 'log_probs':
             terms = {'cross_entropy': cross_entropy(scores, labels)}
         elif labels.ndim == 1:

@@ -12,13 +12,13 @@ from gluon_fgvc.pages.charts import Band, Series, number, percent
 from gluon_fgvc.pages.maps import MAPS_STYLE, drawn, reading_aid
 from gluon_fgvc.pages.markup import STYLE, page, tag
 
-WORST = 24             # thumbnails of the surest errors
+WORST = 24             # thumbnails of the most confident errors
 THUMBNAIL = 224        # their longer side in pixels, twice what is shown, for sharp screens
-LOOKS = 3              # surest errors, and surest right answers, whose maps are shown
+LOOKS = 3              # most confident errors, and surest right answers, whose maps are shown
 PAIRS = 15             # confused pairs in the table
 LABELLED_CLASSES = 30  # up to here the confusion matrix has names
 TABLE_CLASSES = 600    # more classes than this and only the worst are listed
-_PLAIN_DATA_KEYS = frozenset(('name', 'root', 'batch_size', 'workers', 'val_share', 'val_seed', 'bad_image'))
+_PLAIN_DATA_KEYS = frozenset(('name', 'root', 'batch_size', 'workers', 'val_fraction', 'val_seed', 'bad_image'))
 
 
 def write_report(folder, out=None, *, read=pictures.read, look=None):
@@ -363,7 +363,7 @@ def _number(value):
 # --- images ----------------------------------------------------------------------------------
 
 def _errors(run, read):
-    title = 'Surest errors'
+    title = 'Most confident errors'
     if run.predictions is None:
         return _section(title, _absent(run, 'predictions.csv'))
     wrong = [p for p in run.predictions if not p.correct]
@@ -405,8 +405,8 @@ def _looks(run, look):
     if not rows:
         return None
     narrow = all(len(row.maps) < 2 and not row.grids and not row.regions for _, row in rows)
-    note = ('The surest errors, then the surest right answers, one of a class each. tools/visualize.py shows other '
-            'images.')
+    note = ('The most confident errors, then the most confident right answers, one of a class each. tools/visualize.py '
+            'shows other images.')
     return _section('Where it looks', tag('p', note, class_='soft'), reading_aid(),
                     tag('div', [_example(*pair) for pair in rows], class_='examples' if narrow else None))
 

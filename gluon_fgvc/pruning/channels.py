@@ -7,7 +7,7 @@ by the first-order Taylor expansion of the loss (Molchanov et al., ICLR 2017).
 
 A filter that is gone leaves a constant behind, what BatchNorm and activation make of 0: β − γμ/σ after BatchNorm. It
 is propagated into the bias or the BatchNorm of its consumers, exactly but for the pixels near the border that see
-the padding. Afterwards :func:`recalibrate` measures BatchNorm's statistics anew.
+the padding. Afterwards :func:`precise_bn` measures BatchNorm's statistics anew.
 """
 import json
 from dataclasses import dataclass, field
@@ -333,7 +333,7 @@ def _constant(node, layer, inputs, arrays):
 
 # --- afterwards ------------------------------------------------------------------------------
 
-def recalibrate(net, batches):
+def precise_bn(net, batches):
     """Give each BatchNorm the mean and variance of its inputs over ``batches``, each normalised by its own statistics.
 
     :param batches: iterable of images (N,3,H,W), normalised, all on one device. Gradients and weights stay as they are.

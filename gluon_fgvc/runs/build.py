@@ -46,8 +46,8 @@ def build_method(cfg, num_classes, contexts):
     :returns: (method, Normalize block with ``data.mean``/``data.std`` or else the backbone's).
     """
     seed_initialisers(cfg.run.seed)
-    backbone = backbones.get(cfg.backbone.name, weights=cfg.backbone.weights, head=cfg.backbone.head, ctx=contexts,
-                             output_stride=cfg.backbone.output_stride, dilate=cfg.backbone.dilate,
+    backbone = backbones.get(cfg.backbone.name, weights=cfg.backbone.weights, global_pool=cfg.backbone.global_pool,
+                             ctx=contexts, output_stride=cfg.backbone.output_stride, dilate=cfg.backbone.dilate,
                              plan=cfg.backbone.widths, dropout=cfg.backbone.dropout)
     method = methods.create(cfg.method.name, backbone, num_classes, cfg.method.options)
     normalize = Normalize(cfg.data.mean or backbone.mean, cfg.data.std or backbone.std)
@@ -57,11 +57,11 @@ def build_method(cfg, num_classes, contexts):
 
 
 def loader_of(cfg, image_set, *, train=False, transform=None, workers=None, kinds=None):
-    """Return the loader of one split, prepared as ``data.train`` or ``data.test`` says, or by ``transform``.
+    """Return the loader of one split, prepared as ``data.train`` or ``data.eval`` says, or by ``transform``.
 
     For ``kinds`` see :class:`~gluon_fgvc.data.Loader`.
     """
-    transform = transform or (data.TrainTransform(cfg.data.train) if train else data.TestTransform(cfg.data.test))
+    transform = transform or (data.TrainTransform(cfg.data.train) if train else data.EvalTransform(cfg.data.eval))
     weighted = train and cfg.data.sampler == 'weighted'
     return data.Loader(image_set, transform, cfg.data.batch_size, train=train, seed=cfg.run.seed,
                        workers=cfg.data.workers if workers is None else workers,

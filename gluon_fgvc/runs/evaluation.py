@@ -13,21 +13,21 @@ from gluon_fgvc.errors import ConfigError, DataError
 from gluon_fgvc.nn import complexity, folded_attention
 from gluon_fgvc.pages.look import look
 from gluon_fgvc.pages.report import write_report
+from gluon_fgvc.runs import pointing_game as game
 from gluon_fgvc.runs.build import load_config, loader_of, report_bad
-from gluon_fgvc.runs.focus import check_boxes, in_words, measure_focus
 from gluon_fgvc.runs.folder import check_same_split
 
 
-def evaluate(run, split='test', *, crop=True, focus=None, log=None):
+def evaluate(run, split='test', *, crop=True, pointing_game=None, log=None):
     """Evaluate a :class:`Run` on a split, write ``evaluation*.json`` and ``predictions*.csv``, return the summary.
 
     :param crop: False shows the network whole images instead of their centres, in batches of one size. A classifier
         on the averaged map is then averaged over the whole image.
-    :param focus: also measure :func:`.measure_focus`; None does so if ``run.focus`` says so.
-    :raises ConfigError: if the images must be cropped or cannot be, or have no boxes for ``focus``.
+    :param pointing_game: also play the energy-based pointing game; None does so if ``run.pointing_game`` says so.
+    :raises ConfigError: if the images must be cropped or cannot be, or have no boxes for the ``pointing_game``.
     """
-    focus = run.cfg.run.focus if focus is None else focus
-    predictions, image_set, result = _evaluate(run, split, crop, focus, log)
+    play = run.cfg.run.pointing_game if pointing_game is None else pointing_game
+    predictions, image_set, result = _evaluate(run, split, crop, play, log)
     write_evaluation(run.folder, predictions, image_set, run.classes, result)
     say = log.line if log else tqdm.write
     say(headline(result))
@@ -46,11 +46,11 @@ def evaluate_altered(run, split, overrides):
     return _evaluate(replace(run, cfg=load_config(run.folder / 'config.yaml', overrides)), split)[2]
 
 
-def _evaluate(run, split, crop=True, focus=False, log=None):
+def _evaluate(run, split, crop=True, play=False, log=None):
     """Return the predictions, the image set and the summary of one split."""
-    image_set, transform = _split(run, split), data.TestTransform(_test_view(run, crop))
-    if focus:
-        check_boxes(image_set)
+    image_set, transform = _split(run, split), data.EvalTransform(_eval_view(run, crop))
+    if play:
+        game.check_boxes(image_set)
     loader = loader_of(run.cfg, image_set, transform=transform, kinds=None if crop else _sizes(image_set, [transform]))
     try:
         with progress(len(image_set), split) as bar:
@@ -60,8 +60,8 @@ def _evaluate(run, split, crop=True, focus=False, log=None):
         result['cost'] = _cost(run, transform.output_size)
         if not crop:
             result['views'] = _views_name(None, crop)
-        if focus:
-            result['focus'] = measure_focus(run, image_set, loader)
+        if play:
+            result['pointing_game'] = game.pointing_game(run, image_set, loader)
         report_bad(loader, log)
     finally:
         loader.close()
@@ -75,15 +75,15 @@ def _cost(run, size):
         return {**cost, 'multiply_adds': complexity.multiply_adds(net, 3, *size)} if size else cost
 
 
-def _test_view(run, crop):
-    """Return ``data.test``, without its crop unless ``crop``."""
-    view = run.cfg.data.test
+def _eval_view(run, crop):
+    """Return ``data.eval``, without its crop unless ``crop``."""
+    view = run.cfg.data.eval
     if crop:
         return view
     if run.method.square_images:
         raise ConfigError(f"method '{run.cfg.method.name}' takes square images of one size: they must be cropped")
     if not view.crop:
-        raise ConfigError('data.test.crop is not set: images are seen whole already')
+        raise ConfigError('data.eval.crop is not set: images are seen whole already')
     return replace(view, crop=None)
 
 
@@ -130,7 +130,7 @@ def evaluate_together(runs, split='test', views=None, folder=None, *, crop=True)
     if folder is not None and (Path(folder) / f'evaluation{suffix}.json').exists():
         raise ConfigError(f"'{Path(folder) / f'evaluation{suffix}.json'}' exists already; name another folder")
 
-    transforms = [data.test_views(_test_view(run, crop), views) for run in runs]
+    transforms = [data.eval_views(_eval_view(run, crop), views) for run in runs]
     kinds = None if crop else _sizes(image_set, [transform for own in transforms for transform in own])
     count, loaders, members = sum(map(len, transforms)), [], []
     try:
@@ -169,7 +169,7 @@ def evaluate_together(runs, split='test', views=None, folder=None, *, crop=True)
 def _split(run, split):
     image_set = getattr(run.source, split)
     if image_set is None:
-        raise ConfigError(f"there is no {split} split: data.val_share is 0 and the data set brings none")
+        raise ConfigError(f"there is no {split} split: data.val_fraction is 0 and the data set brings none")
     if split != 'test':
         check_same_split(run.folder, data.split_record(run.source), (split,))
     return image_set
@@ -185,10 +185,10 @@ def _test_evaluations(folder):
 def headline(result):
     """Return one line that sums an evaluation up and says which split chose the epoch."""
     tops = ' '.join(f'top-{k} {result[f"top{k}"]:.4f}' for k in (1, 3, 5) if f'top{k}' in result)
-    focus = result.get('focus')
+    played = result.get('pointing_game')
     return (f"{result['split']}: {tops} mean class {result['mean_class_accuracy']:.4f} loss {result['loss']:.4f} on "
             f"{result['images']} images ({_origin(result)})"
-            + (f"; {in_words(focus)}" if focus else ''))
+            + (f"; {game.in_words(played)}" if played else ''))
 
 
 def _origin(result):
@@ -219,6 +219,6 @@ def report(folder, source, run=None):
 
     def look_at(path, label):
         image = read(path)
-        return None if image is None else look(run, path, data.TestTransform(run.cfg.data.test)(image), label)
+        return None if image is None else look(run, path, data.EvalTransform(run.cfg.data.eval)(image), label)
 
     return write_report(folder, read=read, look=run and look_at)

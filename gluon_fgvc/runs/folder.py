@@ -127,7 +127,7 @@ def read_classes(folder):
 
 
 # Keys that change where and how a run executes but not what it learns.
-_FREE = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.work_dir', 'run.focus',
+_FREE = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.work_dir', 'run.pointing_game',
          'data.workers', 'data.worker_type')
 
 

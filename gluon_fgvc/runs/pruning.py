@@ -60,7 +60,7 @@ def prune_run(run, out, *, ranking='attention', share=None, threshold=None, scop
     pruned = prune.prune(channels, groups, kept)
 
     cfg, method = _build(run, out, pruned, epochs, overrides)
-    prune.recalibrate(method.net, (images for images, _ in _batches(run, batches, 'statistics')))
+    prune.precise_bn(method.net, (images for images, _ in _batches(run, batches, 'statistics')))
     figures = {'before': _figures(run, net, 'before'), 'after': _figures(run, method.net, 'after')}
     figures['before']['images_per_s'], figures['after']['images_per_s'] = _speeds(run, [net, method.net])
     start_from(cfg, out, method, run.source, figures['after']['val'])
@@ -75,7 +75,7 @@ def prune_run(run, out, *, ranking='attention', share=None, threshold=None, scop
 
 def _batches(run, count, label):
     """Yield ``count`` training batches, prepared as in testing: (images, normalised; labels)."""
-    transform = data.TestTransform(run.cfg.data.test)
+    transform = data.EvalTransform(run.cfg.data.eval)
     with data.Loader(run.source.train, transform, run.cfg.data.batch_size, train=True, seed=run.cfg.run.seed,
                      bad_image=run.cfg.data.bad_image) as loader, progress(count, label, 'batch') as bar:
         for batch in islice(loader.epoch(0), count):
@@ -105,7 +105,7 @@ def _build(run, out, pruned, epochs, overrides):
 
 def _figures(run, net, label):
     """Return size, multiply-adds for one image, and what validation says of ``net``."""
-    height, width = data.TestTransform(run.cfg.data.test).output_size or (224, 224)
+    height, width = data.EvalTransform(run.cfg.data.eval).output_size or (224, 224)
     val, result = run.source.val, None
     net.hybridize(static_alloc=True, static_shape=True)
     if val is not None:

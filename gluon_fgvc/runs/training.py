@@ -12,9 +12,9 @@ from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.files import lock
 from gluon_fgvc.runs.build import build_method, contexts_of, loader_of, report_bad
 from gluon_fgvc.runs.evaluation import evaluate, report
-from gluon_fgvc.runs.focus import check_boxes
 from gluon_fgvc.runs.folder import claim, read_json
 from gluon_fgvc.runs.opened import Run
+from gluon_fgvc.runs.pointing_game import check_boxes
 
 
 def train(cfg, folder, *, test=True):
@@ -30,7 +30,7 @@ def train(cfg, folder, *, test=True):
     if cfg.run.kvstore == 'nccl' and any(context.device_type == 'cpu' for context in contexts):
         raise ConfigError("run.kvstore: 'nccl' sums over GPUs only; use 'device' or 'local' on the CPU")
     source = data.build(cfg.data)
-    if cfg.run.focus:
+    if cfg.run.pointing_game:
         check_boxes(source.test)
     folder.mkdir(parents=True, exist_ok=True)
     with _only_writer(folder):
@@ -104,7 +104,7 @@ def _earlier_evaluation(run):
 
 def _check_sizes(method, loaders):
     """Refuse images that are not squares of one size where the method needs them so."""
-    for section, loader in zip(('data.train', 'data.test'), loaders):
+    for section, loader in zip(('data.train', 'data.eval'), loaders):
         size = loader.transform.output_size
         if method.square_images and (size is None or size[0] != size[1]):
             images = 'images of many sizes' if size is None else f'images of {size[0]} x {size[1]}'
@@ -121,6 +121,6 @@ def _check_classes(method, normalize, loader, num_classes, context):
         mx.nd.waitall()
     except mx.MXNetError as error:
         raise ConfigError(f'the network cannot take images of {size[0]} x {size[1]} (height x width); change crop and '
-                          f'resize in data.train and data.test: {str(error).splitlines()[-1]}') from None
+                          f'resize in data.train and data.eval: {str(error).splitlines()[-1]}') from None
     if scores.shape != (2, num_classes):
         raise ConfigError(f'the method gives {scores.shape[1]} scores an image, the data set has {num_classes} classes')

@@ -79,7 +79,7 @@ def _summary_table(tree):
     covered = sorted({f"{100 * r['test']['boxes_cover']:.1f}" for entry in tree['configs'] for r in entry['runs']
                       if r['test'] and 'boxes_cover' in r['test']})
     if covered:
-        metrics.append('focus')
+        metrics.append('pointing_game')
     for entry in tree['configs']:
         for split, name in (('test', 'test'), ('val', 'validation')):
             summary = entry['summary'][split]

@@ -8,7 +8,7 @@ from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.files import write_atomically
 from gluon_fgvc.studies.runs import tested, trained
 
-METRICS = ('top1', 'top3', 'top5', 'mean_class_accuracy', 'loss', 'focus')
+METRICS = ('top1', 'top3', 'top5', 'mean_class_accuracy', 'loss', 'pointing_game')
 MACHINE = ('cpu', 'cores', 'omp_num_threads', 'gpus', 'python', 'mxnet', 'numpy', 'gluon_fgvc')  # kept of env.json
 
 
@@ -104,8 +104,9 @@ def _resolved(files):
 def _measured(run, files):
     epochs, evaluation = files.epochs or [], files.evaluation or {}
     tested = evaluation if evaluation.get('split') == 'test' else None
-    if tested and tested.get('focus'):
-        tested = {**tested, 'focus': tested['focus']['share'], 'boxes_cover': tested['focus']['area']}
+    if tested and tested.get('pointing_game'):
+        game = tested['pointing_game']
+        tested = {**tested, 'pointing_game': game['energy'], 'boxes_cover': game['area']}
     chosen = run_files.choice(files)
     at_choice = next((e for e in epochs if e['epoch'] == chosen.epoch), {})
     val = {metric: at_choice[f'val_{metric}'] for metric in METRICS if at_choice.get(f'val_{metric}') is not None}

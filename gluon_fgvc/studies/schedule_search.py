@@ -100,7 +100,7 @@ def trained_score(config, folder, seed, overrides, train, say):
             return None
         chosen = json.loads((run.folder / 'best.json').read_text(encoding='utf-8'))['chosen_by']
         if 'score' not in chosen:
-            raise ConfigError('--search needs a validation split; set data.val_share')
+            raise ConfigError('--search needs a validation split; set data.val_fraction')
         return chosen['score']
     return score
 

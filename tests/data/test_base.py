@@ -3,8 +3,8 @@ import pickle
 import numpy as np
 import pytest
 
-from gluon_fgvc.config import TestView
-from gluon_fgvc.data import ImageSet, Loader, TestTransform, read_image
+from gluon_fgvc.config import EvalView
+from gluon_fgvc.data import EvalTransform, ImageSet, Loader, read_image
 from gluon_fgvc.data.readers import Arrays, Crops, numbered
 from gluon_fgvc.errors import DataError
 
@@ -51,7 +51,7 @@ def test_a_set_of_any_kind_can_be_pickled(image_set):
 @pytest.mark.parametrize('workers', [0, 2])
 def test_the_loader_reads_what_the_set_reads(workers):
     images = ImageSet('train', numbered('drawn', 200), np.arange(200) % 2, reader=Drawn()).subset([7, 150, 9])
-    with Loader(images, TestTransform(TestView()), 2, workers=workers) as loader:
+    with Loader(images, EvalTransform(EvalView()), 2, workers=workers) as loader:
         batches = [batch.images.asnumpy() for batch in loader.epoch(0)]
     assert [batch[:, 0, 0, 0].tolist() for batch in batches] == [[7, 150], [9]]
 

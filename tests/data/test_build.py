@@ -45,33 +45,33 @@ def test_unknown_data_set(name, hint):
 
 
 def test_validation_is_carved_out_of_train(build):
-    source = build([0] * 10 + [1] * 20, val_share=0.2)
+    source = build([0] * 10 + [1] * 20, val_fraction=0.2)
     assert np.bincount(source.val.labels).tolist() == [2, 4] and np.bincount(source.train.labels).tolist() == [8, 16]
     assert source.val.name == 'val' and not set(source.val.paths) & set(source.train.paths)
-    again, other = build([0] * 10 + [1] * 20, val_share=0.2), build([0] * 10 + [1] * 20, val_share=0.2, val_seed=1)
+    again, other = (build([0] * 10 + [1] * 20, val_fraction=0.2, val_seed=seed) for seed in (0, 1))
     assert again.val.paths == source.val.paths != other.val.paths
 
 
 def test_strata_count_before_labels(build):
-    source = build([0] * 8 + [1] * 8, strata=list('xxxxyyyy' * 2), val_share=0.25)
+    source = build([0] * 8 + [1] * 8, strata=list('xxxxyyyy' * 2), val_fraction=0.25)
     assert sorted(source.val.strata) == ['x', 'x', 'y', 'y'] and sorted(source.train.strata) == ['x'] * 6 + ['y'] * 6
 
 
 def test_own_validation_is_kept_and_none_is_possible(build):
-    assert build([0, 1, 1], val=[1], val_share=0.5).val.paths == ['val0.png']
-    assert build([0, 1, 1], val_share=0).val is None
+    assert build([0, 1, 1], val=[1], val_fraction=0.5).val.paths == ['val0.png']
+    assert build([0, 1, 1], val_fraction=0).val is None
 
 
 def test_a_share_that_takes_nothing_is_said(build):
-    with pytest.raises(ConfigError, match='data.val_share 0.1 takes no image out of the 4'):
-        build([0, 0, 1, 1], val_share=0.1)
+    with pytest.raises(ConfigError, match='data.val_fraction 0.1 takes no image out of the 4'):
+        build([0, 0, 1, 1], val_fraction=0.1)
 
 
 @pytest.mark.parametrize('labels, options, message', [
     ([0, 2], {}, r"train1.png: label 2 in split 'train' is not in 0..1"),
     ([0, -1], {}, r"label -1 in split 'train'"),
-    ([0, 0, 0], {'val_share': 0}, "class 'b' has no image in split 'train'"),
-    ([0, 0, 0, 1], {'val_share': 0.6}, "class 'b' has no image in split 'train'"),
+    ([0, 0, 0], {'val_fraction': 0}, "class 'b' has no image in split 'train'"),
+    ([0, 0, 0, 1], {'val_fraction': 0.6}, "class 'b' has no image in split 'train'"),
     ([0, 1], {'test': [7]}, r"test0.png: label 7 in split 'test' is not in 0..1"),
     ([0, 1], {'test': []}, "split 'test' has no images"),
     ([0, 1], {'val': []}, "split 'val' has no images"),

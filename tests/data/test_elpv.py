@@ -57,7 +57,7 @@ def test_soft_labels_are_the_defect_probability():
 
 @needs_package
 def test_validation_is_carved_by_grade_and_type_and_leaves_test_alone():
-    tree = config.DataConfig(name='elpv', val_share=0.2, val_seed=1, options=elpv.Options())
+    tree = config.DataConfig(name='elpv', val_fraction=0.2, val_seed=1, options=elpv.Options())
     source, whole = data.build(tree), elpv.read(elpv.Options())
     assert source.test.paths == whole.test.paths
     assert sorted(source.train.paths + source.val.paths) == whole.train.paths

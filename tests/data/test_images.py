@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from gluon_fgvc.config import TestView, TrainView
-from gluon_fgvc.data import Picture, TestTransform, TrainTransform, images, read_image
+from gluon_fgvc.config import EvalView, TrainView
+from gluon_fgvc.data import EvalTransform, Picture, TrainTransform, images, read_image
 from gluon_fgvc.errors import DataError
 
 
@@ -201,7 +201,7 @@ def test_an_orientation_that_cannot_be_read_is_the_decoders(read, smooth, tmp_pa
 def test_what_comes_of_reduced_decoding_is_close(side, monkeypatch):
     """The largest mean difference that the toolkit promises is 2 of 255; on the photograph that matplotlib brings."""
     path = os.path.join(matplotlib.get_data_path(), 'sample_data', 'grace_hopper.jpg')  # 606 x 512
-    test, train = TestTransform(TestView(resize=side)), TrainTransform(TrainView(random_resized_crop=side * 7 // 8))
+    test, train = EvalTransform(EvalView(resize=side)), TrainTransform(TrainView(random_resized_crop=side * 7 // 8))
     factors, pixels = [], Picture.pixels
     monkeypatch.setattr(Picture, 'pixels', lambda self, factor=1: factors.append(factor) or pixels(self, factor))
     differences = [np.abs(test(Picture(path)).astype(int) - test(read_image(path))).mean()]

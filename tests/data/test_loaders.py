@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gluon_fgvc.config import TestView, TrainView
-from gluon_fgvc.data import ImageSet, Loader, TestTransform, TrainTransform, read_image, samplers
+from gluon_fgvc.config import EvalView, TrainView
+from gluon_fgvc.data import EvalTransform, ImageSet, Loader, TrainTransform, read_image, samplers
 from gluon_fgvc.errors import DataError
 
-PLAIN = TestTransform(TestView())
+PLAIN = EvalTransform(EvalView())
 AUGMENT = TrainTransform(TrainView(crop=8, flip=True, flip_vertical=True, transpose=True, rotation=20,
                                    color_jitter=0.3))
 
@@ -82,7 +82,7 @@ def test_the_same_bits_with_any_number_of_workers(image_set, loader):
 @pytest.mark.parametrize('train', [True, False])
 def test_the_same_bits_from_threads_and_from_memory(image_set, loader, options, train):
     images, transform = image_set(23, 30, 20), TrainTransform(TrainView(resize=12, crop=8, flip=True))
-    plain, other = (loader(images, transform if train else TestTransform(TestView(resize=12, crop=8)), 4, train=train,
+    plain, other = (loader(images, transform if train else EvalTransform(EvalView(resize=12, crop=8)), 4, train=train,
                            **more) for more in ({}, options))
     for epoch in range(3):
         assert_same(collect(plain.epoch(epoch)), collect(other.epoch(epoch)))
@@ -200,14 +200,14 @@ def test_different_sizes_in_a_batch(image_set, loader, write_image, tmp_path, wo
     made = loader(images, PLAIN, 2, workers=workers, bad_image='skip')
     with pytest.raises(DataError, match=r"2.png' and '.*3.png' .* \(12 x 12 and 12 x 13.*\[height, width\]"):
         list(made.epoch(0))
-    assert len(list(loader(images, TestTransform(TestView(crop=12)), 2, workers=workers).epoch(0))) == 2
+    assert len(list(loader(images, EvalTransform(EvalView(crop=12)), 2, workers=workers).epoch(0))) == 2
 
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_images_of_one_kind_share_a_batch(image_set, loader, workers):
     images = image_set(8)
     kinds = [('wide', 'high')[index % 3 == 1] for index in range(8)]
-    own = loader(images, TestTransform(TestView(resize=8, crop=8)), 2, workers=workers, kinds=kinds)
+    own = loader(images, EvalTransform(EvalView(resize=8, crop=8)), 2, workers=workers, kinds=kinds)
     order = own.order(0)
     batches = list(own.epoch(0))
     assert len(batches) == len(own) == len(order)
@@ -219,8 +219,8 @@ def test_images_of_one_kind_share_a_batch(image_set, loader, workers):
 
 @pytest.mark.parametrize('workers', [0, 1])
 def test_an_image_smaller_than_the_crop_ends_the_run_even_when_skipping(image_set, loader, workers):
-    made = loader(image_set(2), TestTransform(TestView(crop=13)), 2, workers=workers, bad_image='skip')
-    with pytest.raises(DataError, match=r"image '.*0.png': the image is 12 x 12 .* data.test.crop 13"):
+    made = loader(image_set(2), EvalTransform(EvalView(crop=13)), 2, workers=workers, bad_image='skip')
+    with pytest.raises(DataError, match=r"image '.*0.png': the image is 12 x 12 .* data.eval.crop 13"):
         list(made.epoch(0))
 
 
@@ -292,10 +292,10 @@ def test_thirty_epochs_beside_operators_in_the_main_process(image_set, loader):
 SCRIPT = '''
 import sys
 import numpy as np
-from gluon_fgvc.config import TestView
-from gluon_fgvc.data import ImageSet, Loader, TestTransform
+from gluon_fgvc.config import EvalView
+from gluon_fgvc.data import ImageSet, Loader, EvalTransform
 images = ImageSet('train', sys.argv[2:], np.zeros(len(sys.argv) - 2, np.int64))
-loaders = [Loader(images, TestTransform(TestView()), 2, workers=2) for _ in range(2)]
+loaders = [Loader(images, EvalTransform(EvalView()), 2, workers=2) for _ in range(2)]
 epochs = [loader.epoch(0) for loader in loaders]
 for epoch in epochs:
     next(epoch)

@@ -119,8 +119,8 @@ def test_uec_cuts_dishes_and_keeps_photographs_together(tmp_path):
 def test_validation_keeps_photographs_together(tmp_path):
     official.uec(tmp_path)
     for seed in range(5):
-        source = data.build(config_of('uec_food100', root=str(tmp_path), complete=False, test_share=0.4, val_share=0.4,
-                                      val_seed=seed, split_seed=seed))
+        source = data.build(config_of('uec_food100', root=str(tmp_path), complete=False, test_share=0.4,
+                                      val_fraction=0.4, val_seed=seed, split_seed=seed))
         parts = [set(images.units) for images in (source.train, source.val, source.test)]
         assert sum(map(len, parts)) == len(set.union(*parts)) == 8
 

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gluon_fgvc import data
-from gluon_fgvc.config import TestView, TrainView
-from gluon_fgvc.data import TestTransform, TrainTransform
+from gluon_fgvc.config import EvalView, TrainView
+from gluon_fgvc.data import EvalTransform, TrainTransform
 from gluon_fgvc.data.transforms import _reduction, resize
 from gluon_fgvc.errors import ConfigError, DataError
 
@@ -52,7 +52,7 @@ def test_enlarging_is_bilinear():
 
 def test_centre_crop_by_hand():
     # rows 1-2 of 5 (room 3, half of it 1), columns 1-2 of 4
-    assert first(TestTransform(TestView(crop=2))(numbered(5, 4))) == [[5, 6], [9, 10]]
+    assert first(EvalTransform(EvalView(crop=2))(numbered(5, 4))) == [[5, 6], [9, 10]]
 
 
 def test_random_crop_reaches_every_place():
@@ -92,7 +92,7 @@ IMAGES = st.builds(lambda h, w, seed: rng(seed).integers(0, 256, (h, w, 3), dtyp
 @given(VIEWS, IMAGES)
 @settings(deadline=None)
 def test_train_equals_test_where_nothing_is_random(view, image):
-    train, test = TrainTransform(TrainView(**{**view, 'crop': None})), TestTransform(TestView(**{**view, 'crop': None}))
+    train, test = TrainTransform(TrainView(**{**view, 'crop': None})), EvalTransform(EvalView(**{**view, 'crop': None}))
     np.testing.assert_array_equal(train(image, None), test(image))
     assert train.output_size == test.output_size
 
@@ -189,8 +189,8 @@ def test_jitter_by_hand():
 
 
 def test_small_image_names_sizes_and_key():
-    with pytest.raises(DataError, match=r'the image is 5 x 9 .* smaller than data.test.crop 6; set data.test.resize'):
-        TestTransform(TestView(crop=6))(numbered(5, 9))
+    with pytest.raises(DataError, match=r'the image is 5 x 9 .* smaller than data.eval.crop 6; set data.eval.resize'):
+        EvalTransform(EvalView(crop=6))(numbered(5, 9))
     with pytest.raises(DataError, match='smaller than data.train.crop 6'):
         TrainTransform(TrainView(crop=6))(numbered(9, 5), rng())
 
@@ -201,23 +201,23 @@ def test_small_image_names_sizes_and_key():
     (TrainView(random_resized_crop=8, scale=(1.0, 0.5)), r'data.train.scale: \[1.0, 0.5\] must not fall'),
     (TrainView(random_resized_crop=8, ratio=(2.0, 0.5)), 'data.train.ratio'),
     (TrainView(resize=8, crop=9), 'data.train.crop 9 is larger than data.train.resize 8'),
-    (TestView(resize=(8, 20), crop=9), r'data.test.crop 9 is larger than data.test.resize \[8, 20\]'),
+    (EvalView(resize=(8, 20), crop=9), r'data.eval.crop 9 is larger than data.eval.resize \[8, 20\]'),
     (TrainView(resize=(8, 9), transpose=True), r'transpose needs square images, not \[8, 9\]'),
 ])
 def test_contradictions(view, message):
     with pytest.raises(ConfigError, match=message):
-        (TestTransform if isinstance(view, TestView) else TrainTransform)(view)
+        (EvalTransform if isinstance(view, EvalView) else TrainTransform)(view)
 
 
 @pytest.mark.parametrize('view, place, mirror', [
-    (TestView(), (0.5, 0.5), False), (TestView(resize=24), (0.5, 0.5), False),
-    (TestView(resize=(24, 60)), (0, 0), True), (TestView(resize=24, crop=16), (0.5, 0.5), False),
-    (TestView(resize=24, crop=16), (1, 0), True), (TestView(crop=30), (0, 1), False)])
+    (EvalView(), (0.5, 0.5), False), (EvalView(resize=24), (0.5, 0.5), False),
+    (EvalView(resize=(24, 60)), (0, 0), True), (EvalView(resize=24, crop=16), (0.5, 0.5), False),
+    (EvalView(resize=24, crop=16), (1, 0), True), (EvalView(crop=30), (0, 1), False)])
 def test_a_box_moves_with_what_it_frames(view, place, mirror):
     """A white rectangle, prepared, is bright where its box has gone, to half a pixel; sizes are foretold."""
     image, (x, y, width, height) = np.zeros((40, 60, 3), np.uint8), (20, 10, 15, 20)
     image[y:y + height, x:x + width] = 255
-    transform = TestTransform(view, place, mirror)
+    transform = EvalTransform(view, place, mirror)
     prepared = transform(image)
     assert transform.size_of(image.shape) == prepared.shape[:2]
     x, y, width, height = transform.box((x, y, width, height), image.shape)
@@ -228,51 +228,51 @@ def test_a_box_moves_with_what_it_frames(view, place, mirror):
 
 
 def test_a_box_of_an_image_smaller_than_the_crop():
-    with pytest.raises(DataError, match='the image is 5 x 9 .*, smaller than data.test.crop 8'):
-        TestTransform(TestView(crop=8)).box((0, 0, 1, 1), (5, 9, 3))
+    with pytest.raises(DataError, match='the image is 5 x 9 .*, smaller than data.eval.crop 8'):
+        EvalTransform(EvalView(crop=8)).box((0, 0, 1, 1), (5, 9, 3))
 
 
 # --- several views of one image --------------------------------------------------------------
 
 def test_flip_adds_the_mirror_image():
-    plain, mirrored = data.test_views(TestView(crop=2), 'flip')
+    plain, mirrored = data.eval_views(EvalView(crop=2), 'flip')
     image = numbered(4, 4)
     assert first(plain(image)) == [[5, 6], [9, 10]]
     assert first(mirrored(image)) == [[6, 5], [10, 9]]
 
 
 def test_ten_crop_takes_centre_and_corners_and_mirrors_them():
-    found = [first(transform(numbered(3, 4))) for transform in data.test_views(TestView(crop=2), 'ten_crop')]
+    found = [first(transform(numbered(3, 4))) for transform in data.eval_views(EvalView(crop=2), 'ten_crop')]
     assert found[:5] == [[[1, 2], [5, 6]], [[0, 1], [4, 5]], [[2, 3], [6, 7]], [[4, 5], [8, 9]], [[6, 7], [10, 11]]]
     assert found[5:] == [[row[::-1] for row in view] for view in found[:5]]
 
 
 def test_multi_scale_keeps_the_part_in_view():
-    views = data.test_views(TestView(resize=256, crop=224), 'multi_scale')
+    views = data.eval_views(EvalView(resize=256, crop=224), 'multi_scale')
     assert [view.output_size for view in views] == [(224, 224), (192, 192), (288, 288)]
     image = np.zeros((300, 300, 3), np.uint8)
     image[75:225, 75:225] = 255  # half of the height, whatever the scale
     for view in views:
         shown = view(image)[:, :, 0] > 127
         assert shown.any(axis=1).mean() == pytest.approx(128 / 224, abs=0.02)
-    assert [view.output_size for view in data.test_views(TestView(resize=(96, 128)), 'multi_scale')] == [
+    assert [view.output_size for view in data.eval_views(EvalView(resize=(96, 128)), 'multi_scale')] == [
         (96, 128), (64, 96), (128, 160)]
 
 
 @pytest.mark.parametrize('kind', [None, *data.VIEWS])
 def test_the_first_view_is_the_single_one(kind):
     image = rng().integers(0, 256, (80, 90, 3), dtype=np.uint8)
-    view = TestView(resize=72, crop=64)
-    np.testing.assert_array_equal(data.test_views(view, kind)[0](image), TestTransform(view)(image))
+    view = EvalView(resize=72, crop=64)
+    np.testing.assert_array_equal(data.eval_views(view, kind)[0](image), EvalTransform(view)(image))
 
 
 @pytest.mark.parametrize('view, kind, says', [
-    (TestView(resize=64), 'ten_crop', 'ten_crop needs data.test.crop'),
-    (TestView(crop=64), 'multi_scale', 'multi_scale needs data.test.resize'),
-    (TestView(crop=64), 'flop', "unknown test-time augmentation 'flop'; did you mean 'flip'?")])
+    (EvalView(resize=64), 'ten_crop', 'ten_crop needs data.eval.crop'),
+    (EvalView(crop=64), 'multi_scale', 'multi_scale needs data.eval.resize'),
+    (EvalView(crop=64), 'flop', "unknown test-time augmentation 'flop'; did you mean 'flip'?")])
 def test_views_that_cannot_be_had(view, kind, says):
     with pytest.raises(ConfigError, match=says.replace('?', r'\?')):
-        data.test_views(view, kind)
+        data.eval_views(view, kind)
 
 
 # --- padding ---------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_fgvc import deploy
-from gluon_fgvc.config import TestView
+from gluon_fgvc.config import EvalView
 
 CLASSES = ('hot dog', 'not hot dog', 'other')
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -36,7 +36,7 @@ def build_net(**kwargs):
 
 
 def export_net(net, folder, **kwargs):
-    settings = dict(classes=CLASSES, test_view=TestView(resize=(24, 20)), input_size=(24, 20), mean=MEAN, std=STD,
+    settings = dict(classes=CLASSES, eval_view=EvalView(resize=(24, 20)), input_size=(24, 20), mean=MEAN, std=STD,
                     method='finetune', source={'run': '20240102-030405', 'epoch': 7})
     return deploy.export(net, folder, **{**settings, **kwargs})
 

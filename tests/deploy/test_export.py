@@ -7,7 +7,7 @@ import pytest
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_fgvc import deploy
-from gluon_fgvc.config import TestView
+from gluon_fgvc.config import EvalView
 from gluon_fgvc.errors import CheckFailed, CheckpointError
 from tests.deploy.small import CLASSES, MEAN, STD, build_net, export_net
 
@@ -56,7 +56,7 @@ def test_baked_graph_takes_pixels(net, tmp_path, pixels, dtype, softmax):
     output = block(mx.nd.array(pixels, dtype=dtype))
     if not softmax:
         output = mx.nd.softmax(output)
-    assert metadata['output'] == ('probabilities' if softmax else 'scores')
+    assert metadata['output'] == ('probabilities' if softmax else 'logits')
     assert metadata['input']['layout'] == 'NHWC' and metadata['input']['shape'] == [None, None, None, 3]
     np.testing.assert_allclose(output.asnumpy(), probabilities_of(net, pixels), atol=1e-6)
 
@@ -87,7 +87,7 @@ def test_metadata(net, tmp_path):
         'format': 1, 'classes': list(CLASSES), 'mean': list(MEAN), 'std': list(STD),
         'input': {'name': 'data', 'layout': 'NCHW', 'shape': [None, 3, None, None], 'exported_at': [1, 3, 24, 20],
                   'flexible': True, 'dtype': ['float32'], 'values': 'RGB, (pixel / 255 - mean) / std'},
-        'resize': {'resize': [24, 20], 'crop': None}, 'output': 'scores', 'method': 'finetune',
+        'resize': {'resize': [24, 20], 'crop': None}, 'output': 'logits', 'method': 'finetune',
         'source': {'run': '20240102-030405', 'epoch': 7}}
 
 
@@ -148,7 +148,7 @@ def test_existing_export_is_kept_unless_asked(net, tmp_path):
     (tmp_path / 'export' / 'notes.txt').write_text('mine')
     with pytest.raises(CheckpointError, match='--overwrite'):
         export_net(net, tmp_path / 'export', bake_softmax=True)
-    assert deploy.load_exported(tmp_path / 'export')[0]['output'] == 'scores'
+    assert deploy.load_exported(tmp_path / 'export')[0]['output'] == 'logits'
     export_net(net, tmp_path / 'export', bake_softmax=True, overwrite=True)
     assert deploy.load_exported(tmp_path / 'export')[0]['output'] == 'probabilities'
     assert (tmp_path / 'export' / 'notes.txt').read_text() == 'mine'
@@ -206,7 +206,7 @@ def test_wrong_number_of_classes(net, tmp_path):
 
 
 def test_view_without_crop_survives(net, tmp_path):
-    export_net(net, tmp_path / 'export', test_view=TestView(resize=30, crop=None))
+    export_net(net, tmp_path / 'export', eval_view=EvalView(resize=30, crop=None))
     images = [np.full((60, 90, 3), 200, 'uint8'), np.full((90, 60, 3), 100, 'uint8')]
     predictor = deploy.Predictor(tmp_path / 'export')
     assert [predictor.transform(image).shape for image in images] == [(30, 45, 3), (45, 30, 3)]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gluon_fgvc import deploy
-from gluon_fgvc.config import TestView
+from gluon_fgvc.config import EvalView
 from gluon_fgvc.deploy.predictor import ImageClassifier, check_graph
 from gluon_fgvc.errors import CheckpointError, DataError
 from tests.deploy.small import CLASSES, MEAN, STD, build_net, export_net, write_pictures
@@ -50,7 +50,7 @@ def test_probabilities_of_files(net, tmp_path, pictures, bake_preprocessing, bak
 
 
 def test_order_is_that_of_the_input_whatever_the_shapes(net, tmp_path):
-    export_net(net, tmp_path / 'export', test_view=TestView(resize=24))
+    export_net(net, tmp_path / 'export', eval_view=EvalView(resize=24))
     predictor = deploy.Predictor(tmp_path / 'export', batch_size=2)
     rng = np.random.RandomState(0)
     images = [rng.randint(0, 256, (24, 24 + 4 * (i % 3), 3)).astype('uint8') for i in range(8)]
@@ -89,7 +89,7 @@ def test_batches_have_one_shape_and_memory_is_bounded(widths, batch_size):
 
 
 def test_unusable_image_is_named(net, tmp_path):
-    export_net(net, tmp_path / 'export', test_view=TestView(crop=20))
+    export_net(net, tmp_path / 'export', eval_view=EvalView(crop=20))
     predictor = deploy.Predictor(tmp_path / 'export')
     (tmp_path / 'empty.jpg').write_bytes(b'')
     cv2.imwrite(str(tmp_path / 'small.png'), np.zeros((10, 10, 3), 'uint8'))

@@ -57,7 +57,7 @@ class Toy(Method):
         return self._phases or [Phase('all', epochs)]
 
     def losses(self, outputs, labels):
-        terms = {'cross_entropy': cross_entropy(outputs['scores'], labels)}
+        terms = {'cross_entropy': cross_entropy(outputs['logits'], labels)}
         if self.penalty:
             weight = self.net.classifier.weight.data(labels.context)
             terms['penalty'] = self.penalty * (weight ** 2).sum().reshape((1,))
@@ -81,7 +81,7 @@ def loaders(cfg, folder, count=16):
     train, val = image_set(folder, count), image_set(folder, 8, name='val', seed=1)
     return ((train, data.Loader(train, data.TrainTransform(cfg.data.train), cfg.data.batch_size, train=True,
                                 seed=cfg.run.seed, workers=cfg.data.workers, last='discard')),
-            (val, data.Loader(val, data.TestTransform(cfg.data.test), cfg.data.batch_size)))
+            (val, data.Loader(val, data.EvalTransform(cfg.data.eval), cfg.data.batch_size)))
 
 
 def normalize(contexts=None):

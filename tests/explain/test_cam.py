@@ -5,7 +5,7 @@ import pytest
 from mxnet import autograd, nd
 
 from gluon_fgvc import backbones, methods
-from gluon_fgvc.explain.cam import activation_on_images, coverage, share_inside
+from gluon_fgvc.explain.cam import activation_on_images, coverage, energy_inside
 from gluon_fgvc.methods.base import Method
 from gluon_fgvc.nn import class_activation
 
@@ -45,7 +45,7 @@ def test_of_a_linear_layer_on_the_averaged_map_it_is_cam(name, hybridized):
 @each_way
 @pytest.mark.parametrize('name, backbone, settings', [
     ('finetune', 'cluttered_cnn', {}),                              # a hidden layer between average and classifier
-    ('finetune', 'mobilenetv2_0.25', {'head': 'isqrt_cov'}),
+    ('finetune', 'mobilenetv2_0.25', {'global_pool': 'isqrt_cov'}),
     ('warn', 'mobilenetv2_0.25', {}), ('stn', 'cluttered_cnn', {})])
 def test_of_other_networks_it_is_grad_cam(name, backbone, settings, hybridized):
     """Against differences: of the class score, when what a place of the last map has is added to it everywhere."""
@@ -171,12 +171,12 @@ def test_pixels_on_the_edge_of_a_box_count_in_part():
     assert not coverage((7, 0, 3, 3), (4, 6)).any()
 
 
-def test_share_inside_by_hand():
+def test_energy_inside_by_hand():
     values = np.zeros((4, 4), 'float32')
     values[0, 0], values[2, 2], values[3, 2] = 1, 2, 1
-    assert share_inside(values, (2, 2, 1, 1)) == 0.5
-    assert share_inside(values, (2, 2, 2, 2)) == 0.75
-    assert share_inside(values, (0, 0, 4, 4)) == 1 and share_inside(values, (1, 0, 1, 1)) == 0
-    assert np.isnan(share_inside(np.zeros((4, 4)), (0, 0, 4, 4)))
+    assert energy_inside(values, (2, 2, 1, 1)) == 0.5
+    assert energy_inside(values, (2, 2, 2, 2)) == 0.75
+    assert energy_inside(values, (0, 0, 4, 4)) == 1 and energy_inside(values, (1, 0, 1, 1)) == 0
+    assert np.isnan(energy_inside(np.zeros((4, 4)), (0, 0, 4, 4)))
     even = np.ones((8, 8), 'float32')
-    assert share_inside(even, (1, 2, 4, 3)) == coverage((1, 2, 4, 3), even.shape).mean()
+    assert energy_inside(even, (1, 2, 4, 3)) == coverage((1, 2, 4, 3), even.shape).mean()

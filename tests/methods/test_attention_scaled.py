@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mxnet import autograd, nd, sym
 
 from gluon_fgvc import backbones, deploy, methods, nn
-from gluon_fgvc.config import TestView
+from gluon_fgvc.config import EvalView
 from gluon_fgvc.engine import loop, phases
 from gluon_fgvc.engine.log import Log
 from gluon_fgvc.engine.parameters import structural, to_numpy
@@ -121,7 +121,7 @@ def test_wrong_penalties(options, message):
 
 def test_the_penalty_counts_where_attention_learns():
     method = create(penalty='l1_mean', penalty_weight=0.5)
-    outputs, labels = {'scores': nd.zeros((2, CLASSES))}, nd.array([0, 1])
+    outputs, labels = {'logits': nd.zeros((2, CLASSES))}, nd.array([0, 1])
     for letter, terms in (('F', {'cross_entropy'}), ('A', {'cross_entropy', 'attention'}), ('E', {'cross_entropy'})):
         phases.enter(LETTERS[letter], method.train_net, hybridize=False)
         losses = method.losses(outputs, labels)
@@ -198,7 +198,7 @@ def test_the_exported_graph_is_that_of_the_plain_network(tmp_path, form):
     for conv in method.convolutions.values():
         conv.attention.set_data(nd.array(rng.uniform(0.8, 1.2, conv.attention.shape)))
     plain = methods.create('finetune', backbones.get('mobilenetv2_0.25'), CLASSES)
-    settings = dict(classes=list('abc'), test_view=TestView(resize=(32, 32)), input_size=(32, 32), mean=(0.5,) * 3,
+    settings = dict(classes=list('abc'), eval_view=EvalView(resize=(32, 32)), input_size=(32, 32), mean=(0.5,) * 3,
                     std=(0.25,) * 3)
     pixels = list(rng.randint(0, 256, (2, 32, 32, 3)).astype('uint8'))
     exported = deploy.export(method.net, tmp_path / 'scaled', method='attention_scaled', images=pixels, **settings)

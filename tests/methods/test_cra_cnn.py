@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mxnet import autograd
 
 from gluon_fgvc import backbones, deploy, methods
-from gluon_fgvc.config import TestView
+from gluon_fgvc.config import EvalView
 from gluon_fgvc.engine import loop, phases
 from gluon_fgvc.engine.parameters import structural
 from gluon_fgvc.errors import ConfigError
@@ -78,7 +78,7 @@ def test_exported_it_is_the_plain_backbone(backbone, tmp_path):
     for method in ('finetune', 'cra_cnn'):
         net = create(backbone, method).net
         net.hybridize()
-        deploy.export(net, tmp_path / method, classes=['a', 'b', 'c'], test_view=TestView(resize=(64, 64)),
+        deploy.export(net, tmp_path / method, classes=['a', 'b', 'c'], eval_view=EvalView(resize=(64, 64)),
                       input_size=(64, 64), mean=(0.5,) * 3, std=(0.25,) * 3, method=method, images=pixels)
         graphs.append(canonical(next((tmp_path / method).glob('*symbol.json'))))
         sizes.append(next((tmp_path / method).glob('*.params')).stat().st_size)
@@ -100,7 +100,7 @@ def test_the_classification_term_alone_is_plain_fine_tuning():
     expected, found = {}, gradients(method, photographs(), labels, {'classification'})[1]
     phases.enter(plain.phases(1)[0], plain.train_net, False)
     with autograd.record():
-        loss = plain.losses({'scores': plain.train_net(photographs())}, labels)['cross_entropy']
+        loss = plain.losses({'logits': plain.train_net(photographs())}, labels)['cross_entropy']
     loss.backward()
     for name, parameter in structural(plain.train_net).items():
         if parameter.grad_req != 'null':
@@ -127,7 +127,7 @@ def test_the_second_stream_starts_as_a_copy_with_parameters_of_its_own(backbone)
 
 
 def test_a_twin_of_another_head_and_stride():
-    backbone = backbones.get('mobilenetv2_0.25', head='isqrt_cov', output_stride=16)
+    backbone = backbones.get('mobilenetv2_0.25', global_pool='isqrt_cov', output_stride=16)
     other = backbones.twin(backbone)
     assert other.strides == backbone.strides and other.pool_units == backbone.pool_units
     images = photographs(1)
@@ -170,7 +170,7 @@ def test_whom_each_term_teaches(term, reaches):
 def test_terms_by_hand():
     method = create(margin=1.5)
     labels = mx.nd.array([0, 2, 1])
-    outputs = {'scores': mx.nd.array(np.eye(3)), 'attention_scores': mx.nd.zeros((3, 3)),
+    outputs = {'logits': mx.nd.array(np.eye(3)), 'attention_scores': mx.nd.zeros((3, 3)),
                'attention': mx.nd.array([[0], [2], [9]]), 'redundancy': mx.nd.array([[1], [4], [9]]),
                'window': mx.nd.array([[0, 0, 0.5, 0], [0.5, 0, 0.5, 0], [0, 0, 0, 4]]),
                'draws': mx.nd.array([0.2, 0.7, 0.9])}
@@ -294,7 +294,7 @@ def black(count, value):
 
 
 @each_way
-@pytest.mark.parametrize('backbone, features', [('mobilenetv2_0.25', 'scores'), ('cluttered_cnn', 'pooled')])
+@pytest.mark.parametrize('backbone, features', [('mobilenetv2_0.25', 'logits'), ('cluttered_cnn', 'pooled')])
 @pytest.mark.parametrize('images, window', [
     (photographs(1), None), (None, None), (photographs(3), (0, 0, 0, 0)), (None, (0, 0, 0, 0)),
     (photographs(4), (30, -30, 30, 1e3))], ids=['one image', 'black', 'scale 0', 'black at scale 0', 'far outside'])

@@ -52,8 +52,8 @@ def gradients(method, images, labels, only):
 def test_outputs_and_terms_of_each_kind():
     labels = mx.nd.array([0, 2])
     for nets, names, terms in (
-            ('both', {'scores', 'attention', 'master', 'part', 'part_shared'}, {'distillation'}),
-            ('master', {'scores', 'attention'}, set()), ('part', {'scores', 'attention'}, set())):
+            ('both', {'logits', 'attention', 'master', 'part', 'part_shared'}, {'distillation'}),
+            ('master', {'logits', 'attention'}, set()), ('part', {'logits', 'attention'}, set())):
         method = create(nets=nets)
         assert set(method.OUTPUTS) == names
         assert set(method.losses(outputs_of(method, photographs()), labels)) == names | terms
@@ -73,15 +73,15 @@ def test_loss_is_the_released_sum():
 
     first, second = ([outputs[name][:, p] for name in ('part', 'part_shared')] for p in (0, 1))
     parts = [(ce(a) + ce(b)) / 2 + d(a) for a, b in (first, second)]
-    expected = ce(outputs['attention']) + (ce(outputs['master']) + ce(outputs['scores'])) / 2 + np.mean(parts, axis=0)
+    expected = ce(outputs['attention']) + (ce(outputs['master']) + ce(outputs['logits'])) / 2 + np.mean(parts, axis=0)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_weights_of_the_terms():
     weights = create(attention_weight=3, classification_weight=0.25, distillation_weight=0.7).phases(1)[0].loss_weights
-    assert weights == {'scores': 0.25, 'attention': 3, 'master': 0.25, 'part': 0.25, 'part_shared': 0.25,
+    assert weights == {'logits': 0.25, 'attention': 3, 'master': 0.25, 'part': 0.25, 'part_shared': 0.25,
                        'distillation': 0.7}
-    assert create(nets='master').phases(1)[0].loss_weights == {'scores': 1, 'attention': 1}
+    assert create(nets='master').phases(1)[0].loss_weights == {'logits': 1, 'attention': 1}
 
 
 def test_who_learns_from_what():
@@ -92,7 +92,7 @@ def test_who_learns_from_what():
         return {name.split('.')[0] for name in gradients(method, images, labels, only)}
 
     assert parts('attention') == {'localisation', 'attention_classifier'}
-    assert parts('scores') == parts('part_shared') == {'body', 'classifier'}
+    assert parts('logits') == parts('part_shared') == {'body', 'classifier'}
     assert parts('master') == {'body', 'master_classifier'}
     assert parts('part') == {'body', 'part_classifier'}
     assert parts('distillation') == {'body', 'master_classifier', 'part_classifier'}
@@ -185,7 +185,7 @@ def test_maps_are_eighths_and_pair_features_with_attention():
 
 
 def test_isqrt_head_with_tasn():
-    backbone = backbones.get('mobilenetv2_0.25', head='isqrt_cov', output_stride=16)
+    backbone = backbones.get('mobilenetv2_0.25', global_pool='isqrt_cov', output_stride=16)
     method = methods.create('tasn', backbone, CLASSES, **SMALL)
     assert method.net(photographs()).shape == (2, CLASSES)
     assert method.train_net(photographs())[3].shape == (2, 1, CLASSES)
@@ -231,7 +231,7 @@ def test_configurations(path):
     """Each is complete and valid, names itself, and takes square images; those of the table differ in its two keys."""
     cfg = run.load_config(path)
     assert f'--cfg configs/tasn/{path.name}' in path.read_text()
-    for transform in (data.TrainTransform(cfg.data.train), data.TestTransform(cfg.data.test)):
+    for transform in (data.TrainTransform(cfg.data.train), data.EvalTransform(cfg.data.eval)):
         assert transform.output_size[0] == transform.output_size[1]
     if path.stem.startswith('elpv'):
         first = run.load_config(ROOT / 'configs/tasn/elpv_efficientnet_lite0.yaml')
@@ -240,7 +240,7 @@ def test_configurations(path):
         assert dataclasses.replace(first, method=dataclasses.replace(first.method, options=varied)) == cfg
         plain = run.load_config(ROOT / 'configs/finetune/elpv_efficientnet_lite0_128px.yaml')
         assert (plain.train, plain.backbone, plain.run) == (cfg.train, cfg.backbone, cfg.run)
-        assert data.TestTransform(plain.data.test).output_size[0] == cfg.method.options.sampled_size
+        assert data.EvalTransform(plain.data.eval).output_size[0] == cfg.method.options.sampled_size
 
 
 def test_wrong_backbones_of_the_localisation_net():

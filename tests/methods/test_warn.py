@@ -84,7 +84,7 @@ def test_training_loss_and_gradients_are_the_released_ones(released, tmp_path):
         terms = method.losses(outputs, labels)
         total = terms['nll'].mean() + terms['mask_overlap']
     total.backward()
-    np.testing.assert_allclose(outputs['scores'].asnumpy(), released['train_output'], atol=1e-9)
+    np.testing.assert_allclose(outputs['logits'].asnumpy(), released['train_output'], atol=1e-9)
     assert terms['mask_overlap'].asscalar() == pytest.approx(float(released['reg']), rel=1e-6)
     assert total.asscalar() == pytest.approx(float(released['loss']), abs=1e-9)
     parameters = _names(method)
@@ -223,12 +223,12 @@ def test_log_probs_are_trained_without_a_second_softmax():
     method = create()
     with autograd.predict_mode():
         outputs = outputs_of(method, images())
-    sums = nd.exp(outputs['scores']).sum(axis=1).asnumpy()
+    sums = nd.exp(outputs['logits']).sum(axis=1).asnumpy()
     assert (sums <= 1 + 1e-6).all() and sums.min() < 0.999
     nll = method.losses(outputs, nd.array([0, 1, 2]))['nll'].asnumpy()
-    np.testing.assert_allclose(nll, -outputs['scores'].asnumpy()[range(3), range(3)], rtol=1e-6)
+    np.testing.assert_allclose(nll, -outputs['logits'].asnumpy()[range(3), range(3)], rtol=1e-6)
     # What it exceeds the cross-entropy of the probability by.
-    entropy = -np.log(probabilities(outputs['scores'])[range(3), range(3)])
+    entropy = -np.log(probabilities(outputs['logits'])[range(3), range(3)])
     np.testing.assert_allclose(nll - entropy, -np.log(sums), atol=1e-5)
 
 
@@ -238,7 +238,7 @@ def test_blocked_gradients_reach_the_modules_alone():
         method = create(block_gradient=blocked, gates=False)
         method.train_net.classifier.weight.set_data(nd.zeros(method.train_net.classifier.weight.shape))
         with autograd.record():
-            attended = outputs_of(method, images())['scores'][:, 0].sum()
+            attended = outputs_of(method, images())['logits'][:, 0].sum()
         attended.backward()
         gradients[blocked] = [np.abs(p.grad().asnumpy()).max() for p in (
             method.train_net.body.stem[0].weight, method.train_net.attend_stage4.output_weight)]
@@ -262,7 +262,7 @@ def test_modules_learn_faster():
 def test_where_modules_attach(options, stages):
     method = create(**options)
     assert list(method.stages) == stages
-    assert method.OUTPUTS == ('scores', 'gates', *(f'masks of {stage}' for stage in stages))
+    assert method.OUTPUTS == ('logits', 'gates', *(f'masks of {stage}' for stage in stages))
     shapes = {name: values.shape for name, values in outputs_of(method, images()).items()}
     for stage in stages:
         side = 64 // dict(zip(method.train_net.body.stage_names, method.train_net.body.strides))[stage]

@@ -121,7 +121,8 @@ def test_as_the_head_of_a_backbone(tmp_path):
     plain = backbones.get('mobilenetv2_0.25')
     plain.save_parameters(str(tmp_path / 'plain.params'))
     mx.random.seed(0)
-    backbone = backbones.get('mobilenetv2_0.25', str(tmp_path / 'plain.params'), head='isqrt_cov', output_stride=16)
+    backbone = backbones.get('mobilenetv2_0.25', str(tmp_path / 'plain.params'), global_pool='isqrt_cov',
+                             output_stride=16)
     images = mx.nd.random.normal(shape=(2, 3, 64, 64))
     assert backbone(images).shape == (2, 1280, 4, 4) and backbone.pool_units == 32896
     np.testing.assert_array_equal(backbone.stem[0].weight.data().asnumpy(), plain.stem[0].weight.data().asnumpy())
@@ -129,5 +130,6 @@ def test_as_the_head_of_a_backbone(tmp_path):
     assert method.net(images).shape == (2, 3)
     assert method.maps(images)['class activation'].shape == (2, 4, 4)
     method.net.save_parameters(str(tmp_path / 'second.params'))
-    again = backbones.get('mobilenetv2_0.25', str(tmp_path / 'second.params'), head='isqrt_cov', output_stride=16)
+    again = backbones.get('mobilenetv2_0.25', str(tmp_path / 'second.params'), global_pool='isqrt_cov',
+                          output_stride=16)
     np.testing.assert_array_equal(again.pool(again(images)).asnumpy(), backbone.pool(backbone(images)).asnumpy())

@@ -13,9 +13,9 @@ data:
   train: {{resize: 256, crop: 224, flip: true}}
   test: {{resize: 256, crop: 224}}
   batch_size: 32
-  val_share: 0.1
+  val_fraction: 0.1
   val_seed: 0
-backbone: {{name: efficientnet_lite0, weights: 'package:efficientnet-lite0', head: gap}}
+backbone: {{name: efficientnet_lite0, weights: 'package:efficientnet-lite0', global_pool: gap}}
 method: {{name: finetune, cut: all, lr_mult: 10.0}}
 train:
   epochs: {epochs}

@@ -154,7 +154,7 @@ def test_binary_and_undecodable_names(tmp_path):
 
 @pytest.mark.parametrize('name, section, says', [
     ('metrics.jsonl', 'Training', 'metrics.jsonl is missing'),
-    ('predictions.csv', 'Surest errors', 'predictions.csv is missing'),
+    ('predictions.csv', 'Most confident errors', 'predictions.csv is missing'),
     ('predictions.csv', 'Calibration', 'predictions.csv is missing'),
     ('evaluation.json', 'Confusion', 'evaluation.json is missing'),
     ('evaluation.json', 'Classes', 'evaluation.json is missing'),
@@ -216,7 +216,7 @@ def test_unreadable_images_get_a_placeholder(tmp_path):
     folder = write_run(tmp_path / 'run', accuracy=0.3,
                        paths=[str(tmp_path / n) for n in ('empty.png', 'text.jpg', 'none.png', '')] * 5)
     page = report(folder)
-    assert page.count('img') == 0 and 'image cannot be read' in page.section('Surest errors')
+    assert page.count('img') == 0 and 'image cannot be read' in page.section('Most confident errors')
 
 
 def test_surest_error_comes_first(tmp_path):
@@ -224,7 +224,7 @@ def test_surest_error_comes_first(tmp_path):
     (folder / 'predictions.csv').write_text(
         'path,label,label_name,predicted,predicted_name,probability,correct\n'
         'low.png,0,a,1,b,0.6,0\nhigh.png,1,b,0,a,0.99,0\nright.png,1,b,1,b,1.0,1\nunlabelled.png,,,1,b,1.0,\n')
-    section = report(folder).section('Surest errors')
+    section = report(folder).section('Most confident errors')
     assert 'all of 2 errors' in section and section.index('high.png') < section.index('low.png')
     assert 'right.png' not in section and 'unlabelled' not in section
 

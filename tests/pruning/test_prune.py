@@ -271,7 +271,7 @@ def test_recalibration_measures_what_batch_norm_sees():
     net.initialize(mx.init.Xavier())
     scatter_statistics(net)
     batches = [images(4, 14, seed) for seed in range(3)]
-    prune.recalibrate(net, batches)
+    prune.precise_bn(net, batches)
     for layer, name in ((net.bn1, 'bn1'), (net.bn3, 'bn3')):
         assert layer._kwargs['use_global_stats'] is False
     inputs = [net.first(batch).asnumpy() for batch in batches]
@@ -280,7 +280,7 @@ def test_recalibration_measures_what_batch_norm_sees():
     np.testing.assert_allclose(net.bn1.running_var.data().asnumpy(),
                                np.mean([x.var(axis=(0, 2, 3)) for x in inputs], axis=0), rtol=1e-3)
     # On one batch prediction then is what training mode computes: every layer's statistics are its own.
-    prune.recalibrate(net, batches[:1])
+    prune.precise_bn(net, batches[:1])
     with autograd.train_mode():
         expected = net(batches[0]).asnumpy()
     np.testing.assert_allclose(net(batches[0]).asnumpy(), expected, rtol=1e-2, atol=1e-3)

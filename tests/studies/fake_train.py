@@ -1,7 +1,7 @@
 """Stands in for tools/train.py: writes a run folder in no time, and fails or stops half-way when told to.
 
 A file ``behaviour.json`` in the working directory maps 'seed' to 'fail', 'cut' (leaves an unfinished
-run, as a kill does), 'silent' (exit 0 without an evaluation) or 'focus' (the evaluation measures it).
+run, as a kill does), 'silent' (exit 0 without an evaluation) or 'pointing_game' (the evaluation measures it).
 """
 import argparse
 import json
@@ -32,8 +32,8 @@ write_run(args.work_dir, seed=args.seed, images=60)
 if behaviour == 'cut' or behaviour == 'silent' or args.no_test:
     (args.work_dir / 'evaluation.json').unlink()
     (args.work_dir / 'predictions.csv').unlink()
-if behaviour == 'focus':
+if behaviour == 'pointing_game':
     path = args.work_dir / 'evaluation.json'
-    focus = {'share': 0.6 + args.seed / 10, 'area': 0.49, 'images': 60, 'without': 0}
-    path.write_text(json.dumps({**json.loads(path.read_text()), 'focus': focus}))
+    played = {'energy': 0.6 + args.seed / 10, 'area': 0.49, 'images': 60, 'without': 0}
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'pointing_game': played}))
 sys.exit(137 if behaviour == 'cut' else 0)

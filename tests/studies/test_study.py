@@ -196,10 +196,10 @@ def test_render_is_made_of_the_results_alone(run_tool, tmp_path):
     assert str(tmp_path) not in page
 
 
-def test_focus_is_a_column_where_it_was_measured(run_tool):
+def test_played_is_a_column_where_it_was_measured(run_tool):
     assert run_tool('--cfg', 'a.yaml', '--seeds', 0, 1, '--evaluate') == 0
     assert 'In boxes' not in Path('docs/results.md').read_text()
-    behave(s2='focus', s3='focus')
+    behave(s2='pointing_game', s3='pointing_game')
     assert run_tool('--cfg', 'b.yaml', '--seeds', 2, 3, '--evaluate') == 0
     page = Path('docs/results.md').read_text()
     a, b = (next(line for line in page.split('\n') if line.startswith(f'| {name} | test')) for name in 'ab')

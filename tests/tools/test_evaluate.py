@@ -10,7 +10,7 @@ import pytest
 from gluon_fgvc import data
 from gluon_fgvc import runs as engine
 from gluon_fgvc.commands import cli
-from gluon_fgvc.config import TestView
+from gluon_fgvc.config import EvalView
 from tests import small_run
 from tools import evaluate, train
 
@@ -84,7 +84,7 @@ def test_an_ensemble_is_the_mean_of_its_members(here, capfd):
 @pytest.fixture(scope='module')
 def cropped(trained):
     """A run whose test images have several sizes and of which only the centre is seen."""
-    text = (trained / 'cfg.yaml').read_text().replace('test: {resize: [32, 32]}', 'test: {resize: 40, crop: 32}')
+    text = (trained / 'cfg.yaml').read_text().replace('eval: {resize: [32, 32]}', 'eval: {resize: 40, crop: 32}')
     folder = small_run.write(trained / 'sizes')
     for number, size in enumerate([(60, 40), (80, 53), (40, 90)]):
         image = np.random.RandomState(number).randint(0, 256, (*size, 3)).astype('uint8')
@@ -103,7 +103,7 @@ def test_whole_images_are_seen_one_size_at_a_time(cropped, monkeypatch, capfd):
     assert '7 images (whole images, epoch 1' in ''.join(capfd.readouterr())
     found = label_probabilities(cropped / 'cropped/predictions_no_crop.csv')
     opened = engine.open_run('cropped')
-    transform, sizes = data.TestTransform(TestView(resize=40)), set()
+    transform, sizes = data.EvalTransform(EvalView(resize=40)), set()
     test = opened.source.test
     for index, path in enumerate(test.paths):
         image = transform(test.read(index))
@@ -129,17 +129,17 @@ def test_what_cannot_be_seen_whole_or_measured(cropped, monkeypatch, capfd):
     monkeypatch.chdir(cropped)
     words = ['--cfg', 'tasn.yaml', '--work-dir', 'tasn', '--no-test',
              'method.attention_backbone=mobilenetv2_0.25', 'method.attention_size=32', 'method.sampled_size=32',
-             'method.attention_channels=8', 'data.train.random_resized_crop=64', 'data.test.crop=40']
+             'method.attention_channels=8', 'data.train.random_resized_crop=64', 'data.eval.crop=40']
     text = (cropped / 'cfg.yaml').read_text().replace('{name: finetune, lr_mult: 1, dropout: 0.3}', '{name: tasn}')
     (cropped / 'tasn.yaml').write_text(text)
     assert cli.run(train.main, words) == 0
     capfd.readouterr()
     for says, given in (
             ("method 'tasn' takes square images of one size: they must be cropped", ['tasn', '--no-crop']),
-            ('data.test.crop is not set: images are seen whole already', ['../run0', '--no-crop']),
-            ("the data set has no boxes for split 'test'", ['cropped', '--focus']),
-            ('--focus is of one view of one RUN', ['cropped', '--focus', '--tta', 'flip']),
-            ('ten_crop needs data.test.crop', ['cropped', '--no-crop', '--tta', 'ten_crop'])):
+            ('data.eval.crop is not set: images are seen whole already', ['../run0', '--no-crop']),
+            ("the data set has no boxes for split 'test'", ['cropped', '--pointing-game']),
+            ('--pointing-game is of one view of one RUN', ['cropped', '--pointing-game', '--tta', 'flip']),
+            ('ten_crop needs data.eval.crop', ['cropped', '--no-crop', '--tta', 'ten_crop'])):
         assert run(*given) == 2
         error = capfd.readouterr().err
         assert says in error and error.count('\n') == 1
@@ -150,7 +150,7 @@ def test_what_cannot_be_seen_whole_or_measured(cropped, monkeypatch, capfd):
     (2, '--ensemble needs --out DIR', ['--ensemble', 'run0', 'run1']),
     (2, '--out is for --ensemble', ['run0', '--out', 'x']),
     (2, "'crosses' and 'run0' have other classes or test images", ['--ensemble', 'run0', 'crosses', '--out', 'x']),
-    (2, 'ten_crop needs data.test.crop', ['run0', '--tta', 'ten_crop']),
+    (2, 'ten_crop needs data.eval.crop', ['run0', '--tta', 'ten_crop']),
     (2, "invalid choice: 'flop'", ['run0', '--tta', 'flop']),
     (1, "'nowhere' is not a run folder", ['--ensemble', 'run0', 'nowhere', '--out', 'x'])])
 def test_mistakes(here, capfd, code, says, words):
@@ -164,5 +164,5 @@ def test_a_method_that_needs_squares_says_so_before_training(here, capfd):
     text = (here / 'cfg.yaml').read_text().replace('{name: finetune, lr_mult: 1, dropout: 0.3}', '{name: tasn}')
     (here / 'tasn.yaml').write_text(text)
     for size, says in (('[64,32]', 'images of 64 x 32'), ('48', 'images of many sizes')):
-        assert cli.run(train.main, [*words, f'data.test.resize={size}']) == 2
-        assert f'error: data.test gives {says}, the method takes square ones' in capfd.readouterr().err
+        assert cli.run(train.main, [*words, f'data.eval.resize={size}']) == 2
+        assert f'error: data.eval gives {says}, the method takes square ones' in capfd.readouterr().err

@@ -11,7 +11,7 @@ from tools import export, predict
 
 CONFIG = '''
 data: {{name: image_folder, root: {root}, train: {{resize: 32, crop: 32}}, test: {{resize: 32}}, batch_size: 6,
-        workers: 0, val_share: 0}}
+        workers: 0, val_fraction: 0}}
 backbone: {{name: mobilenetv2_0.25, weights: none}}
 method: {{name: finetune, dropout: 0.5, batch_norm: fixed, lr_mult: 1}}
 train: {{epochs: 2, optimizer: {{name: sgd, lr: 1e-3}}}}

@@ -85,7 +85,7 @@ def test_dishes_are_listed_with_their_boxes(call, tmp_path):
     assert code == 0, err
     options = dict(train_list='out/train.csv', test_list='out/test.csv', class_list='out/classes.txt')
     direct = data.build(importlib.import_module('tests.data.test_published').config_of(
-        'uec_food100', root='out', complete=False, val_share=0))
+        'uec_food100', root='out', complete=False, val_fraction=0))
     listed = list_file.read(list_file.Options(**options, crop=True))
     assert listed.train.paths == direct.train.paths
     for i in range(len(direct.test)):

@@ -9,8 +9,8 @@ from tests.data import official
 from tools import study
 
 CONFIG = '''\
-data: {name: adience, root: adience, task: gender, train: {resize: [32, 32]}, test: {resize: [32, 32]}, batch_size: 4,
-       workers: 0, val_share: 0.25}
+data: {name: adience, root: adience, task: gender, train: {resize: [32, 32]}, eval: {resize: [32, 32]}, batch_size: 4,
+       workers: 0, val_fraction: 0.25}
 backbone: {name: mobilenetv2_0.25, weights: none}
 method: {name: finetune, lr_mult: 1}
 train: {epochs: 1, optimizer: {name: sgd, lr: 0.002}}

@@ -1,4 +1,4 @@
-"""CRA-CNN beside plain fine-tuning as a user types it: train, measure the focus, compare pictures, export."""
+"""CRA-CNN beside plain fine-tuning as a user types it: train, measure the pointing game, compare pictures, export."""
 import csv
 import json
 import re
@@ -32,7 +32,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name in ('base', 'cra'):
-            words = ['--cfg', f'{name}.yaml', '--work-dir', name, 'run.focus=true', 'train.epochs=2']
+            words = ['--cfg', f'{name}.yaml', '--work-dir', name, 'run.pointing_game=true', 'train.epochs=2']
             assert cli.run(train.main, words) == 0
     return folder
 
@@ -49,19 +49,19 @@ def test_the_run_logs_its_terms_and_the_rhythm(here):
     assert all({'classification', 'attention', 'restriction', 'contrastive', 'loss'} <= row.keys() for row in steps)
 
 
-def test_focus_stands_beside_accuracy(here, capfd):
+def test_played_stands_beside_accuracy(here, capfd):
     result = json.loads((here / 'cra/evaluation.json').read_text())
-    focus = result['focus']
-    assert focus['images'] + focus['without'] == result['images'] == 4
+    played = result['pointing_game']
+    assert played['images'] + played['without'] == result['images'] == 4
     # The photographs of 40 x 48 are squeezed to 32 x 32.
-    assert focus['area'] == pytest.approx(22.5 * 23 / 40 / 48) and 0 <= focus['share'] <= 1
-    assert cli.run(evaluate.main, ['cra', '--split', 'val', '--focus']) == 0
+    assert played['area'] == pytest.approx(22.5 * 23 / 40 / 48) and 0 <= played['energy'] <= 1
+    assert cli.run(evaluate.main, ['cra', '--split', 'val', '--pointing-game']) == 0
     assert re.search(r'activation in the boxes [01]\.\d{4}, which cover 0\.2695', ''.join(capfd.readouterr()))
-    assert json.loads((here / 'cra/evaluation_val.json').read_text())['focus']['images']
+    assert json.loads((here / 'cra/evaluation_val.json').read_text())['pointing_game']['images']
 
 
 def test_boxes_are_asked_for_before_training(here, capfd):
-    words = ['--cfg', 'cfg.yaml', '--work-dir', 'none', 'run.focus=true']
+    words = ['--cfg', 'cfg.yaml', '--work-dir', 'none', 'run.pointing_game=true']
     assert cli.run(train.main, words) == 2
     assert "the data set has no boxes for split 'test'" in capfd.readouterr().err and not (here / 'none').exists()
 

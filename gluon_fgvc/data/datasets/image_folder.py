@@ -26,7 +26,7 @@ class Options:
     root: str = option(doc='folder with train, test and perhaps val, or with the class folders themselves')
     test_share: Optional[float] = option(None, 'stratified share for the test split; needed, and allowed, only where '
                                                'the folders are not split', above=0, below=1)
-    test_folder: str = option('test', "folder of the test split; 'val' leaves validation to data.val_share",
+    test_folder: str = option('test', "folder of the test split; 'val' leaves validation to data.val_fraction",
                               choices=('test', 'val'))
     class_names: Optional[str] = option(None, 'file with a class folder and its name a line, e.g. n01440764 tench; '
                                               'null takes the folders as names')
