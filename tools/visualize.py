@@ -16,7 +16,7 @@ from gluon_fgvc.commands import cli
 from gluon_fgvc.data.search import find_images
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.explain import activation_maximization, channels
-from gluon_fgvc.explain.cam import activation_on_images, share_inside
+from gluon_fgvc.explain.cam import activation_on_images, energy_inside
 from gluon_fgvc.nn import attention_convolutions
 from gluon_fgvc.pages.channels import channel_section, histogram_section, ranking_section
 from gluon_fgvc.pages.charts import percent
@@ -104,7 +104,7 @@ def activation_of(opened, image, index):
 
 
 def inside(values, box):
-    return '' if box is None or not values.any() else f', {percent(share_inside(values, box))} in the box'
+    return '' if box is None or not values.any() else f', {percent(energy_inside(values, box))} in the box'
 
 
 def look_at_channels(opened, rows, count, layer=None):

@@ -9,7 +9,7 @@ import pytest
 
 from gluon_fgvc.machine import environment
 
-ROOT = Path(environment.__file__).parents[1]
+ROOT = Path(environment.__file__).parents[2]
 
 
 def distribution(folder, name, version):

@@ -10,7 +10,7 @@ import pytest
 from gluon_fgvc.machine import processor
 from tests import small_run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONVOLUTION = ('import gluon_fgvc, mxnet as mx; x = mx.nd.ones((1, 8, 4, 4)); w = mx.nd.ones((8, 8, 1, 1)); '
                'mx.nd.Convolution(x, w, no_bias=True, kernel=(1, 1), num_filter=8).wait_to_read()')
 # oneDNN's own words, of its release 2.4.
@@ -51,7 +51,7 @@ def emulate(*words):
 
 def test_emulate():
     isa = 'AVX2' if 'avx2' in processor.instruction_sets() else 'SSE41'
-    code = ('from gluon_fgvc import processor; import numpy.core._multiarray_umath as n; '
+    code = ('from gluon_fgvc.machine import processor; import numpy.core._multiarray_umath as n; '
             'print(processor.onednn_choice(), n.__cpu_features__["AVX512F"])')
     done = emulate(isa, sys.executable, '-c', f'import sys; sys.path.insert(0, {str(ROOT)!r}); {code}')
     assert (done.returncode, done.stdout.split()) == (0, [isa, 'False'])

@@ -17,7 +17,7 @@ from gluon_fgvc.pages import charts as plots
 from gluon_fgvc.pages import markup
 from gluon_fgvc.pages.maps import Row
 from gluon_fgvc.pages.report import write_report
-from tests.pages.fake_run import write_run
+from tests.fake_run import write_run
 
 EVIL = '<script>alert(1)</script>'
 

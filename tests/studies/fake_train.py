@@ -8,7 +8,8 @@ import json
 import sys
 from pathlib import Path
 
-from fake_run import write_run
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.fake_run import write_run  # noqa: E402
 
 parser = argparse.ArgumentParser()
 parser.add_argument('--cfg', required=True)

@@ -11,7 +11,7 @@ data:
   name: elpv
   labels: {labels}
   train: {{resize: 256, crop: 224, flip: true}}
-  test: {{resize: 256, crop: 224}}
+  eval: {{resize: 256, crop: 224}}
   batch_size: 32
   val_fraction: 0.1
   val_seed: 0
