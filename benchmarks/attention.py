@@ -1,6 +1,6 @@
 """Epochs of attention-scaled training: F with reused features, A against E in both forms.
 
-All are epochs of engine.loop.fit on random images held in memory, timed as in any training, without checkpoints and
+All are epochs of engine.fit on random images held in memory, timed as in any training, without checkpoints and
 validation. Of each phase the second epoch is taken, since the first compiles the network; phases take turns. Targets:
 a second F epoch takes at most 1/30 of the first, an A epoch at most 1.0 of an E epoch for 'in_out', 0.85 for 'out'.
 """
@@ -14,8 +14,8 @@ import numpy as np
 from benchmarks.comparison import Comparison
 from gluon_fgvc import config, data, methods
 from gluon_fgvc.commands import cli
+from gluon_fgvc.engine.fit import TrainingData, fit
 from gluon_fgvc.engine.log import Log
-from gluon_fgvc.engine.loop import fit
 from gluon_fgvc.runs import build_method
 
 TARGETS = {'F': 1 / 30, 'in_out': 1.0, 'out': 0.85}
@@ -82,8 +82,7 @@ def _epochs(options, form, schedule, count):
     with tempfile.TemporaryDirectory() as folder, data.Loader(
             image_set, data.EvalTransform(cfg.data.eval), options.batch, train=True, last='discard') as loader:
         log = _Times(folder)
-        fit(method, (image_set, loader), None, cfg, folder, log, normalize=normalize, contexts=contexts,
-            num_classes=CLASSES)
+        fit(method, TrainingData(loader, None, normalize, CLASSES), cfg, log)
     return log.seconds
 
 

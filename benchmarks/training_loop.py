@@ -1,4 +1,4 @@
-"""A training step of engine.loop.fit against one of a bare Gluon loop, on the same net, batches and optimizer.
+"""A training step of engine.fit against one of a bare Gluon loop, on the same net, batches and optimizer.
 
 Ours runs as in any training: normalisation, metrics, finite checks, seeds, log records. What comes between
 epochs (checkpoints; there is no validation) is left out. The bare loop is what one writes by hand.
@@ -13,14 +13,14 @@ from mxnet import autograd, gluon
 from benchmarks.comparison import Comparison
 from gluon_fgvc import config, data, methods
 from gluon_fgvc.commands import cli
+from gluon_fgvc.engine.fit import TrainingData, fit
 from gluon_fgvc.engine.log import Log
-from gluon_fgvc.engine.loop import fit
-from gluon_fgvc.engine.parameters import to_numpy
+from gluon_fgvc.nn.parameters import to_numpy
 from gluon_fgvc.runs import build_method
 
 TARGET = 1.05
 CLASSES = 200
-BARE, OURS = 'bare Gluon', 'engine.loop.fit'
+BARE, OURS = 'bare Gluon', 'engine.fit'
 
 
 def add_options(parser):
@@ -40,11 +40,10 @@ def measure(options):
     settings = _config(options)
     batches, contexts = _batches(options), [mx.cpu() if not mx.context.num_gpus() else mx.gpu()]
     (ours, normalize), (bare, _) = (build_method(settings, CLASSES, contexts) for _ in range(2))
-    turns = _Turns(batches, bare_loop(bare.net, normalize, batches, settings))
-    train_set = data.ImageSet('train', [''] * options.batch, np.zeros(options.batch, 'int64'))
+    images = data.ImageSet('train', [''] * options.batch, np.zeros(options.batch, 'int64'))
+    turns = _Turns(images, batches, bare_loop(bare.net, normalize, batches, settings))
     with tempfile.TemporaryDirectory() as folder:
-        fit(ours, (train_set, turns), None, settings, folder, _TimedLog(folder, turns), normalize=normalize,
-            contexts=contexts, num_classes=CLASSES)
+        fit(ours, TrainingData(turns, None, normalize, CLASSES), settings, _TimedLog(folder, turns))
     ours, bare = to_numpy(ours.net), to_numpy(bare.net)
     return Comparison(
         settings={'backbone': options.backbone, 'size': options.size, 'batch': options.batch, 'steps': options.steps,
@@ -80,8 +79,8 @@ def bare_loop(net, normalize, batches, settings):
 class _Turns:
     """What ``fit`` takes for its loader: before each epoch the bare loop has its turn on the same batches."""
 
-    def __init__(self, batches, bare):
-        self.batches, self.bare, self.seconds = batches, bare, {BARE: [], OURS: []}
+    def __init__(self, image_set, batches, bare):
+        self.image_set, self.batches, self.bare, self.seconds = image_set, batches, bare, {BARE: [], OURS: []}
 
     def __len__(self):
         return len(self.batches)

@@ -11,8 +11,9 @@ from mxnet import autograd
 
 from gluon_fgvc import backbones, deploy, methods
 from gluon_fgvc.config import EvalView
-from gluon_fgvc.engine import loop, optim, phases
-from gluon_fgvc.engine.parameters import structural
+from gluon_fgvc.engine import optim, phases
+from gluon_fgvc.engine.step import named, weighted_sum
+from gluon_fgvc.nn.parameters import structural
 from tests.rounding import assert_same_but_for_rounding
 
 CLASSES, IMAGES = 7, 3
@@ -48,8 +49,8 @@ def trained(name, family, side):
         phases.enter(phase, method.train_net, True)
         trainer = optim.make_trainer(structural(method.train_net), Settings, 'device')
         with autograd.record():
-            outputs = loop._named(method.OUTPUTS, method.train_net(images))
-            total = loop._weighted_sum(method.losses(outputs, labels), phase, labels, None)
+            outputs = named(method.outputs, method.train_net(images))
+            total = weighted_sum(method.losses(outputs, labels, phase), phase, labels, None)
         total.backward()
         trainer.step(IMAGES)
         assert np.isfinite(total.asnumpy()).all()
@@ -75,5 +76,5 @@ def test_trains_exports_and_predicts(name, family, tmp_path):
         np.testing.assert_allclose(fused, plain, rtol=0, atol=1e-2)
     else:
         assert_same_but_for_rounding(fused, plain, 4)  # statistics of three images let rounding grow
-    for values in (*method.maps(mx.nd.random.normal(shape=(IMAGES, 3, side, side))).values(),):
+    for values in (*method.explain(mx.nd.random.normal(shape=(IMAGES, 3, side, side))).maps.values(),):
         assert np.isfinite(values.asnumpy()).all()

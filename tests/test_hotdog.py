@@ -20,8 +20,8 @@ from gluon_fgvc import config, data, nn
 from gluon_fgvc import runs as run
 from gluon_fgvc.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from gluon_fgvc.commands import cli
+from gluon_fgvc.engine.fit import TrainingData, fit
 from gluon_fgvc.engine.log import Log
-from gluon_fgvc.engine.loop import fit
 from tests import hotdog_archive, hotdog_book
 from tools import study, train
 
@@ -166,9 +166,8 @@ def fit_ours(cfg, initial, folder, order=None, normalize=None):
     order = np.arange(len(source.train)) if order is None else np.array(order)
     view, size = data.EvalTransform(cfg.data.eval), cfg.data.batch_size
     folder.mkdir()
-    fit(method, (source.train, data.Loader(source.train, view, size, sampler=_Fixed(order))),
-        (source.test, data.Loader(source.test, view, size)), cfg, folder, Log(folder), normalize=normalize or ours,
-        contexts=[mx.cpu()], num_classes=2)
+    loaders = data.Loader(source.train, view, size, sampler=_Fixed(order)), data.Loader(source.test, view, size)
+    fit(method, TrainingData(*loaders, normalize or ours, 2), cfg, Log(folder))
     rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
     rows = [(r['train_loss'], r['train_top1'], r['val_top1']) for r in rows if r['kind'] == 'epoch']
     final = {parameter.name: parameter.data().asnumpy() for parameter in method.net.body.collect_params().values()}

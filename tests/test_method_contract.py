@@ -11,9 +11,11 @@ from mxnet import autograd
 
 from gluon_fgvc import backbones, deploy, methods
 from gluon_fgvc.config import EvalView
-from gluon_fgvc.engine import loop, phases
-from gluon_fgvc.engine.parameters import structural
-from gluon_fgvc.methods.base import Method
+from gluon_fgvc.engine import optim, phases
+from gluon_fgvc.engine.monitor import Monitor
+from gluon_fgvc.engine.step import Shard, Step, named, weighted_sum
+from gluon_fgvc.methods.base import Explanation, Method
+from gluon_fgvc.nn.parameters import compile_net, structural
 
 IMAGES, CLASSES, SIDE = 3, 4, 64
 EPOCHS = (0, 1, 2, 3, 7, 30)
@@ -44,11 +46,11 @@ def labels(ctx=mx.cpu()):
 
 def hybridize(method, on):
     for net in (method.net, method.train_net):
-        net.hybridize(on, static_alloc=on, static_shape=on)
+        compile_net(net, on)
 
 
 def outputs_of(method, images):
-    return loop._named(method.OUTPUTS, method.train_net(images))
+    return named(method.outputs, method.train_net(images))
 
 
 @each_method
@@ -101,7 +103,7 @@ def test_parameters_live_where_the_backbone_does(name):
     for key, parameter in structural(method.train_net).items():
         assert parameter.list_ctx() == contexts, key
     outputs = outputs_of(method, photographs().as_in_context(contexts[1]))
-    for values in method.losses(outputs, labels(contexts[1])).values():
+    for values in method.losses(outputs, labels(contexts[1]), method.phases(1)[0]).values():
         assert values.context == contexts[1]
 
 
@@ -109,18 +111,19 @@ def test_parameters_live_where_the_backbone_does(name):
 @each_way
 def test_outputs_and_losses(name, hybridized):
     method = create(name)
+    phase = method.phases(1)[0]
     hybridize(method, hybridized)
     with autograd.record():
         outputs = outputs_of(method, photographs())
         assert outputs['logits'].shape == (IMAGES, CLASSES)
         assert all(values.shape[0] == IMAGES for values in outputs.values())
-        losses = method.losses(outputs, labels())
-        soft = method.losses(outputs, mx.nd.one_hot(labels(), CLASSES))
+        losses = method.losses(outputs, labels(), phase)
+        soft = method.losses(outputs, mx.nd.one_hot(labels(), CLASSES), phase)
     assert losses and losses.keys() == soft.keys()
     for term, values in losses.items():
         assert values.shape in ((IMAGES,), (1,)) and np.isfinite(values.asnumpy()).all(), term
         np.testing.assert_allclose(soft[term].asnumpy(), values.asnumpy(), rtol=1e-5, atol=1e-6, err_msg=term)
-    again = method.losses(outputs, labels() * 0 + CLASSES - 1)  # some term must look at the labels
+    again = method.losses(outputs, labels() * 0 + CLASSES - 1, phase)  # some term must look at the labels
     assert any(not np.allclose(again[term].asnumpy(), losses[term].asnumpy()) for term in losses)
 
 
@@ -152,8 +155,8 @@ def test_every_parameter_learns_in_some_phase(name, hybridized):
         for key in learning:
             parameters[key].grad()[:] = float('nan')  # and so it stays where the losses do not reach
         with autograd.record():
-            terms = method.losses(outputs_of(method, photographs()), labels())
-            total = loop._weighted_sum(terms, phase, labels(), None)
+            terms = method.losses(outputs_of(method, photographs()), labels(), phase)
+            total = weighted_sum(terms, phase, labels(), None)
         total.backward()
         for key in learning:
             gradient = parameters[key].grad().asnumpy()
@@ -175,36 +178,72 @@ def test_phases_add_up(name, epochs):
 
 @each_method
 @each_way
-def test_maps(name, hybridized):
+def test_explain(name, hybridized):
     method = create(name)
     hybridize(method, hybridized)
-    maps = method.maps(photographs())
-    assert maps
-    for title, values in maps.items():
+    found = method.explain(photographs())
+    assert isinstance(found, Explanation) and found.maps
+    for title, values in found.maps.items():
         values = values.asnumpy()
         assert values.ndim == 3 and len(values) == IMAGES and min(values.shape[1:]) > 1, title
         assert np.isfinite(values).all() and (values >= 0).all() and values.any(), title
+    for title, group in found.fractions.items():
+        for key, values in group.items():
+            values = values.asnumpy()
+            assert values.shape == (IMAGES,) and (0 <= values).all() and (values <= 1).all(), (title, key)
+    for title, values in found.grids.items():
+        assert values.shape[:2] == (IMAGES, 2) and values.ndim == 4 and np.isfinite(values.asnumpy()).all(), title
+    for title, values in found.regions.items():
+        assert values.shape == (IMAGES, SIDE, SIDE) and set(np.unique(values.asnumpy())) <= {0, 1}, title
+    assert found.seen_through is None or found.seen_through in found.grids
 
 
 @each_method
 @each_way
-def test_values(name, hybridized):
+def test_what_is_deployed_gives_the_logits_of_net(name, hybridized):
     method = create(name)
     hybridize(method, hybridized)
-    for title, group in method.values(photographs()).items():
-        for key, values in group.items():
-            values = values.asnumpy()
-            assert values.shape == (IMAGES,) and (0 <= values).all() and (values <= 1).all(), (title, key)
+    with autograd.predict_mode():
+        expected = method.net(photographs()).asnumpy()
+        np.testing.assert_allclose(method.deployed()(photographs()).asnumpy(), expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(method.net(photographs()).asnumpy(), expected)  # which it has left alone
+
+
+@each_method
+def test_steps_train_what_the_first_phase_says(name):
+    """In each phase, one step from one batch moves what may learn, and nothing else; all losses are watched."""
+    method = create(name)
+    for phase in dict((phase.name, phase) for phase in method.phases(max(EPOCHS))).values():
+        learning = phases.enter(phase, method.train_net, True)
+        parameters = structural(method.train_net)
+        trainer = optim.make_trainer(parameters, Rate, 'device')
+        before = {key: parameter.data().asnumpy() for key, parameter in parameters.items()}
+        monitor = Monitor(f"epoch 1, phase '{phase.name}'")
+        shard = Shard(photographs(), labels(), labels())
+        method.step(Step(method, phase, method.train_net, trainer, [shard], monitor, 0))
+        mx.nd.waitall()
+        moved = {key for key, parameter in parameters.items() if (parameter.data().asnumpy() != before[key]).any()}
+        statistics = {key for key in moved if key.endswith(('running_mean', 'running_var'))}
+        assert moved - statistics <= set(learning) and moved & set(learning), phase.name
+        assert not (statistics and phase.batch_norm == 'fixed'), phase.name
+        row = monitor.row()
+        assert np.isfinite(row['train_loss']) and 0 <= row['train_top1'] <= 1
+
+
+class Rate:
+    """An optimizer as configured."""
+
+    name, lr, wd, momentum, clip_gradient = 'sgd', 1e-2, 0.0, 0.9, None
 
 
 @each_method
 def test_split(name):
     method = create(name)
     if method.split() is None:
-        return
+        pytest.skip('features cannot be reused')
     trunk, top = method.split()
     with autograd.predict_mode():
-        found = loop._named(method.OUTPUTS, top(trunk(photographs())))
+        found = named(method.outputs, top(trunk(photographs())))
         expected = outputs_of(method, photographs())
     for key, values in expected.items():
         np.testing.assert_allclose(found[key].asnumpy(), values.asnumpy(), rtol=1e-5, atol=1e-5, err_msg=key)
@@ -218,7 +257,7 @@ def test_export_computes_the_same(name, bake, tmp_path):
     with autograd.train_mode():  # running statistics are then not the ones of the start
         method.train_net(photographs())
     pixels = np.random.RandomState(1).randint(0, 256, (2, SIDE, SIDE, 3)).astype('uint8')
-    exported = deploy.export(method.net, tmp_path / 'model', classes=[str(k) for k in range(CLASSES)],
+    exported = deploy.export(method.deployed(), tmp_path / 'model', classes=[str(k) for k in range(CLASSES)],
                              eval_view=EvalView(resize=(SIDE, SIDE)), input_size=(SIDE, SIDE), mean=(0.5,) * 3,
                              std=(0.25,) * 3, method=name, images=list(pixels), bake_preprocessing=bake,
                              bake_softmax=bake)

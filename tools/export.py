@@ -36,8 +36,8 @@ def main(argv=None):
     cfg, images = opened.cfg, real_images(opened.cfg, args.images)
     folder = args.out or args.run / 'export'
     exported = deploy.export(
-        opened.method.net, folder, classes=opened.classes, eval_view=cfg.data.eval, input_size=images[0].shape[:2],
-        mean=opened.normalize.mean, std=opened.normalize.std, method=cfg.method.name,
+        opened.method.deployed(), folder, classes=opened.classes, eval_view=cfg.data.eval,
+        input_size=images[0].shape[:2], mean=opened.normalize.mean, std=opened.normalize.std, method=cfg.method.name,
         source={'run': args.run.resolve().name, 'checkpoint': args.which, 'epoch': opened.epoch,
                 'backbone': cfg.backbone.name, 'config_sha256': hash_of_file(args.run / 'config.yaml'),
                 **({'widths': opened.widths} if opened.widths else {})},

@@ -11,6 +11,7 @@ from mxnet import MXNetError
 from mxnet.gluon import nn
 
 from gluon_fgvc.errors import ConfigError, did_you_mean
+from gluon_fgvc.nn.parameters import walk
 
 
 def read_plan(path, backbone):
@@ -62,11 +63,6 @@ def set_widths(backbone, widths):
                           f'{str(error).splitlines()[-1].strip()}') from None
 
 
-def _layers(block, path=''):
+def _layers(block):
     """Return dict of structural name → convolution or BatchNorm."""
-    found = {}
-    for name, child in block._children.items():
-        if isinstance(child, (nn.Conv2D, nn.BatchNorm)):
-            found[path + name] = child
-        found.update(_layers(child, f'{path}{name}.'))
-    return found
+    return {path: child for path, child in walk(block) if isinstance(child, (nn.Conv2D, nn.BatchNorm))}

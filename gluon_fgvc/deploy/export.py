@@ -19,7 +19,8 @@ import gluon_fgvc
 from gluon_fgvc.deploy.predictor import FORMAT, METADATA, PARAMETERS, SYMBOL, load_exported, operators
 from gluon_fgvc.errors import CheckFailed, CheckpointError
 from gluon_fgvc.files import hash_of_file, write_atomically
-from gluon_fgvc.nn import Normalize, folded_attention
+from gluon_fgvc.nn import Normalize
+from gluon_fgvc.nn.parameters import contexts_of
 
 RESIZE_RULE = ('resize: the new shorter side, the longer one rounded down, or [height, width]; area averaging to '
                'shrink, bilinear interpolation to enlarge (INTER_AREA, INTER_LINEAR of OpenCV); then crop: side of '
@@ -70,7 +71,7 @@ def export(net, folder, *, classes, eval_view, input_size, mean, std, method, so
     """
     if os.path.exists(os.path.join(folder, METADATA)) and not overwrite:
         raise CheckpointError(f"'{folder}' already holds an exported model; --overwrite replaces it")
-    ctx = next(iter(net.collect_params().values())).list_ctx()[0]
+    ctx = contexts_of(net)[0]
     normalize = Normalize(mean, std, prefix='normalize_')
     normalize.collect_params().reset_ctx(ctx)
     height, width = input_size
@@ -80,8 +81,7 @@ def export(net, folder, *, classes, eval_view, input_size, mean, std, method, so
         raise CheckFailed(f'the network returns {scores.shape} for one image, expected (1, {len(classes)}): '
                           'one score for each class')
 
-    with folded_attention(net):  # attention costs nothing in the exported graph, which is that of the plain network
-        symbol, parameters = _trace(net, normalize if bake_preprocessing else None, bake_softmax)
+    symbol, parameters = _trace(net, normalize if bake_preprocessing else None, bake_softmax)
     flexible = _is_flexible(symbol, parameters, bake_preprocessing, height, width)
     metadata = {
         'format': FORMAT,

@@ -1,5 +1,5 @@
-"""Training, evaluation and run folders.
+"""Training and evaluation, without a configuration's data set or backbone.
 
-``train(cfg, folder)`` and ``evaluate(run)`` take configurations; the bricks below them take explicit
-arguments: ``loop.fit``, ``evaluate.predict``, ``phases.enter``, ``checkpoint.save``.
+``fit`` tells the story of a training, ``train_epoch`` makes steps of batches, ``step`` an update of a batch; ``state``
+is what a resumed run starts from.
 """

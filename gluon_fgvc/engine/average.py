@@ -3,7 +3,7 @@ from contextlib import contextmanager
 
 from mxnet import nd
 
-from gluon_fgvc.engine.parameters import structural
+from gluon_fgvc.nn.parameters import contexts_of, structural
 
 
 class ParameterAverage:
@@ -16,7 +16,7 @@ class ParameterAverage:
     def __init__(self, net, decay):
         self.decay, self.steps = decay, 0
         self.parameters = {name: p for name, p in structural(net).items() if _moves(name, p)}
-        self.context = next(iter(self.parameters.values())).list_ctx()[0]
+        self.context = contexts_of(net)[0]
         self.arrays = {name: p.data(self.context).copy() for name, p in self.parameters.items()}
 
     def update(self):

@@ -15,9 +15,9 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
-from gluon_fgvc.engine.parameters import sha256_of, structural, to_numpy
 from gluon_fgvc.errors import CheckpointError
 from gluon_fgvc.files import hash_of_file, remove, write_atomically
+from gluon_fgvc.nn.parameters import sha256_of, structural, to_numpy
 
 FORMAT = 1
 KINDS = ('last', 'best')

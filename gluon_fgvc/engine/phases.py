@@ -1,15 +1,22 @@
 """Entering a phase: which parameters learn, how fast, and whose statistics BatchNorm uses."""
+from typing import Any, NamedTuple
+
 from mxnet.gluon import Constant, nn
 
-from gluon_fgvc.engine.parameters import matching, structural
 from gluon_fgvc.errors import ConfigError
+from gluon_fgvc.nn.parameters import compile_net, matching, structural
+
+
+class Stretch(NamedTuple):
+    """One epoch's place in the training."""
+
+    phase: Any   # the Phase that runs
+    first: int   # first epoch of the stretch over which the learning rate is scheduled: the whole training, or what
+    length: int  # lies between two phases that ask for a fresh optimizer; and how many epochs that has
 
 
 def timeline(phases, epochs):
-    """Return one ``(phase, first, length)`` per epoch.
-
-    ``first`` and ``length`` are the epochs of the stretch over which the learning rate is scheduled: the
-    whole training, or what lies between two phases that ask for a fresh optimizer.
+    """Return the :class:`Stretch` of each epoch.
 
     :raises ConfigError: when the phases do not add up to ``epochs``.
     """
@@ -23,7 +30,7 @@ def timeline(phases, epochs):
         epoch += phase.epochs
     ends = starts[1:] + [epochs]
     stretches = [(first, end - first) for first, end in zip(starts, ends) for _ in range(end - first)]
-    return [(phase, first, length) for phase, (first, length) in zip(per_epoch, stretches)]
+    return [Stretch(phase, *stretch) for phase, stretch in zip(per_epoch, stretches)]
 
 
 def enter(phase, net, hybridize):
@@ -51,7 +58,7 @@ def enter(phase, net, hybridize):
     if not learning:
         raise ConfigError(f"{place}: '{phase.trainable}' matches only parameters that have no gradient")
     net.apply(lambda block: _set_statistics(block, phase.batch_norm == 'fixed'))
-    net.hybridize(hybridize, static_alloc=hybridize, static_shape=hybridize)
+    compile_net(net, hybridize)
     return learning
 
 

@@ -12,7 +12,7 @@ from mxnet import autograd, nd
 from mxnet.gluon import nn
 from mxnet.gluon.utils import split_and_load
 
-from gluon_fgvc.engine.parameters import sha256_of, structural, to_numpy
+from gluon_fgvc.nn.parameters import compile_net, sha256_of, structural, to_numpy, walk
 
 LIMIT = 4 << 30  # bytes of features kept in memory for one split; beyond that nothing is reused
 
@@ -24,36 +24,36 @@ class Feed:
     train: Any                # loader, or Features in its place
     val: Any                  # the same, or None
     prepare: Callable         # what a batch goes through before the network: normalisation, or nothing
-    train_net: Callable       # prepared batch → OUTPUTS
+    train_net: Callable       # prepared batch → what method.outputs names
     net: Callable             # prepared batch → scores
 
 
 class Feeds:
     """Hands out the :class:`Feed` of each phase; features outlive a phase while the trunk stays as it is."""
 
-    def __init__(self, method, train_loader, val_loader, normalize, contexts):
+    def __init__(self, method, data, contexts):
         self._method = method
-        self._plain = Feed(train_loader, val_loader, normalize, method.train_net, method.net)
+        self._plain = Feed(data.train, data.val, data.normalize, method.train_net, method.net)
         self._split = method.split()
         if self._split:
             trunk, top = self._split
-            scores = method.OUTPUTS.index('logits')
-            self._reused = Feed(*(loader and Features(trunk, loader, normalize, contexts)
-                                  for loader in (train_loader, val_loader)),
+            logits = method.outputs.index('logits')
+            self._reused = Feed(*(loader and Features(trunk, loader, data.normalize, contexts)
+                                  for loader in (data.train, data.val)),
                                 prepare=lambda features: features, train_net=top,
-                                net=lambda features: _as_tuple(top(features))[scores])
+                                net=lambda features: _as_tuple(top(features))[logits])
 
     def of(self, phase, settings, hybridize):
         """Return (feed, what makes it cheaper or None) for ``phase``, which has been entered."""
         if self._split and self._applies(phase, settings):
             for block in self._split:
-                block.hybridize(hybridize, static_alloc=hybridize, static_shape=hybridize)
+                compile_net(block, hybridize)
             return self._reused, 'features of what is frozen are computed once and reused'
         quick = self._method.phase_net(phase)
         if quick is None:
             return self._plain, None
         block, why = quick
-        block.hybridize(hybridize, static_alloc=hybridize, static_shape=hybridize)
+        compile_net(block, hybridize)
         return replace(self._plain, train_net=block), why
 
     def _applies(self, phase, settings):
@@ -70,9 +70,7 @@ def _as_tuple(outputs):
 
 
 def _drops(block):
-    found = []
-    block.apply(lambda child: found.append(child) if isinstance(child, nn.Dropout) and child._rate > 0 else None)
-    return bool(found)
+    return any(isinstance(child, nn.Dropout) and child._rate > 0 for _, child in walk(block))
 
 
 class Features:

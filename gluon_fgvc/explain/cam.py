@@ -20,9 +20,10 @@ def activation_on_images(method, images, classes=None):
     """
     classes = classes if classes is None else nd.array(classes, ctx=images.context)
     maps, size = class_activation(method.net, images, classes).asnumpy(), images.shape[2:]
-    grid = method.seen(images)
-    if grid is None:
+    explanation = method.explain(images)
+    if explanation.seen_through is None:
         return _enlarged(maps, size)
+    grid = explanation.grids[explanation.seen_through]
     values = nd.array(_enlarged(maps, grid.shape[2:]), ctx=images.context).expand_dims(axis=1)
     # Bilinear sampling reads pixels with weights; its gradient puts values back with the same weights.
     canvas = nd.zeros((len(images), 1, *size), ctx=images.context)

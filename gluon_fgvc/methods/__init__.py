@@ -1,17 +1,19 @@
-"""Methods, found by file name: ``create('finetune', …)`` imports ``methods/finetune.py``."""
+"""Methods, found by file name: ``create('finetune', …)`` imports ``methods/finetune.py``.
+
+A folder of methods of your own joins them with ``gluon_fgvc.methods.__path__.append(folder)``.
+"""
 import importlib
-import os
+import pkgutil
 
 from gluon_fgvc.errors import ConfigError, did_you_mean
-from gluon_fgvc.methods.base import Method, Phase
+from gluon_fgvc.methods.base import Explanation, Method, Phase
 
-__all__ = ['Method', 'Phase', 'available', 'create', 'options']
+__all__ = ['Explanation', 'Method', 'Phase', 'available', 'create', 'options']
 
 
 def available():
     """Return the names of all methods, sorted."""
-    files = os.listdir(os.path.dirname(__file__))
-    return sorted(f[:-3] for f in files if f.endswith('.py') and f not in ('__init__.py', 'base.py'))
+    return sorted({module.name for module in pkgutil.iter_modules(__path__)} - {'base'})
 
 
 def _module(name):

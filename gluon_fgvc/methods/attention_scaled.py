@@ -10,21 +10,16 @@ from typing import Optional
 
 import mxnet as mx
 import numpy as np
-from mxnet import nd
 
+from gluon_fgvc import backbones
 from gluon_fgvc.config import option
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.methods.base import Method as Base
 from gluon_fgvc.methods.base import Phase, cross_entropy
-from gluon_fgvc.nn import (
-    Classifier,
-    attention_convolutions,
-    attention_in_batch_norm,
-    class_activation,
-    replace_convolutions,
-)
+from gluon_fgvc.nn import Classifier, attention_convolutions, attention_in_batch_norm, replace_convolutions
 from gluon_fgvc.nn.attention_conv import FORMS
 from gluon_fgvc.nn.losses import BOUNDED, PENALTIES, attention_penalty
+from gluon_fgvc.nn.parameters import contexts_of, structural
 
 SCHEDULE = 'FFAAABAAABAA'  # the paper's
 HISTOGRAM = np.linspace(-1, 3, 81)  # edges; what lies outside counts in the outermost bins
@@ -58,7 +53,7 @@ class Options:
     schedule: Optional[str] = option(
         None, f'one letter an epoch: F the classifier learns, A attention, B gamma and beta of BatchNorm, E everything '
               f'but attention; A3 is AAA; null is {SCHEDULE}, cut to train.epochs or continued with E')
-    dropout: float = option(0.0, 'share of the pooled vector dropped in training', minimum=0, below=1)
+    dropout: float = option(0.0, 'fraction of the pooled vector dropped in training', minimum=0, below=1)
 
     def __post_init__(self):
         if not np.isfinite(self.penalty_weight):
@@ -97,8 +92,9 @@ def group_of(name):
 class Method(Base):
     """Cross-entropy and a penalty on attention, on ``Classifier`` with attention on every convolution.
 
-    ``net`` and ``train_net`` are the same block; export folds the attention. The penalty is there in the phases in
-    which attention learns: in others it is a constant that costs time. The classifier starts from Xavier (bias 0).
+    ``net`` and ``train_net`` are the same block; what is deployed has the attention folded into its filters. The
+    penalty is there in the phases in which attention learns: in others it is a constant that costs time. The classifier
+    starts from Xavier (bias 0).
 
     Differences from the released scripts: B trains all of BatchNorm (their match by name missed the down-sampling
     ones), and F, A and B leave no parameter on a stale gradient.
@@ -108,8 +104,7 @@ class Method(Base):
         self.options = options
         self.net = self.train_net = Classifier(replace_convolutions(backbone, options.form), num_classes,
                                                options.dropout)
-        context = next(iter(backbone.collect_params().values())).list_ctx()
-        self.net.classifier.initialize(mx.init.Xavier(), ctx=context)
+        self.net.classifier.initialize(mx.init.Xavier(), ctx=contexts_of(backbone))
         self.convolutions = attention_convolutions(self.net)
         self._quick_net = None
         if options.schedule is not None:
@@ -133,31 +128,28 @@ class Method(Base):
                               f'{len(letters)} epochs')
         return [LETTERS[letter] for letter in letters]
 
-    def losses(self, outputs, labels):
+    def losses(self, outputs, labels, phase):
         terms = {'cross_entropy': cross_entropy(outputs['logits'], labels)}
-        if self.options.penalty_weight and self._attention_learns():
+        if self.options.penalty_weight and phase.name == 'A':
             penalty = attention_penalty([conv.attention.data(labels.context) for conv in self.convolutions.values()],
                                         self.options.penalty, self.options.ceiling)
             terms['attention'] = self.options.penalty_weight * penalty
         return terms
-
-    def _attention_learns(self):
-        return next(iter(self.convolutions.values())).attention.grad_req != 'null'
 
     def split(self):
         return self.net.split()
 
     def phase_net(self, phase):
         """Compute attention of the 'out' form in BatchNorm where only attention learns and statistics are fixed."""
-        if phase is not LETTERS['A']:
+        if phase.name != 'A':
             return None
         if self._quick_net is None:
             self._quick_net = attention_in_batch_norm(self.net)
         return self._quick_net and (self._quick_net, 'attention is computed in BatchNorm, without weight gradients')
 
-    def facts(self):
+    def facts(self, phase):
         """Return the attention weights of each layer as a histogram, after an epoch in which they learned."""
-        if not self._attention_learns():
+        if phase.name != 'A':
             return None
         layers = {}
         for name, conv in self.convolutions.items():
@@ -167,7 +159,15 @@ class Method(Base):
                             'least': float(values.min()), 'largest': float(values.max())}
         return {'attention_range': [HISTOGRAM[0], HISTOGRAM[-1]], 'attention': layers}
 
-    def maps(self, images):
-        """Return the class activation map of the predicted class, where it speaks for the class."""
-        return {'class activation': nd.relu(class_activation(self.net, images))}
+    def deployed(self):
+        """Return the plain network: attention, multiplied into copies of the filters, costs nothing."""
+        own = structural(self.net)
+        plain = Classifier(backbones.twin(self.net.body), own['classifier.weight'].shape[0], self.options.dropout)
+        plain.classifier.initialize(ctx=contexts_of(self.net))
+        for name, parameter in structural(plain).items():
+            parameter.set_data(own[name].data(own[name].list_ctx()[0]))
+        for name, conv in self.convolutions.items():
+            weight, attention = (p.data(p.list_ctx()[0]) for p in (conv.weight, conv.attention))
+            structural(plain)[f'{name}.weight'].set_data(weight * attention)
+        return plain
 

@@ -1,13 +1,15 @@
-"""The contract between a method and everything else: two networks, named loss terms, phases.
+"""The contract between a method and everything else: two networks, named loss terms, phases, one step.
 
-A *method* builds two HybridBlocks on the same Parameters: ``train_net`` (all that its losses need)
-and ``net`` (what is deployed: images in, scores out). A *phase* says which parameters learn, how
-fast, in which BatchNorm mode, and which loss terms count. The training loop knows nothing else.
+A *method* builds two HybridBlocks on the same Parameters: ``train_net`` (all that its losses need) and ``net`` (what is
+deployed: images in, logits out). A *phase* says which parameters learn, how fast, in which BatchNorm mode, and which
+loss terms count. The training loop knows nothing else.
 """
 from dataclasses import dataclass, field
-from typing import Mapping
+from typing import Any, Mapping, Optional
 
 from mxnet import nd
+
+from gluon_fgvc.nn.class_activation import class_activation
 
 
 @dataclass(frozen=True)
@@ -27,61 +29,80 @@ class Phase:
     fresh_optimizer: bool = False            # forget momenta and restart the learning-rate schedule
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """What a network looks at in N images, all on the images' device; whatever a method has not is empty."""
+
+    # Pictures, name → (N,h,w), non-negative, of any size.
+    maps: Mapping[str, Any] = field(default_factory=dict)
+    # Fractions that the network decides on, such as gates: title → name → (N,) in [0, 1]. Drawn as bars, beside the
+    # maps whose names begin with the title.
+    fractions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    # Where the network samples the images on its way: name → (N,2,O,O), x before y, from -1 to 1 between the centres of
+    # the outermost pixels, as BilinearSampler takes them.
+    grids: Mapping[str, Any] = field(default_factory=dict)
+    # Parts into which the network divides the images: name → (N,H,W), 1 within and 0 without.
+    regions: Mapping[str, Any] = field(default_factory=dict)
+    # Which of the grids the backbone of ``net`` sees the images through; None if it sees them as they are.
+    seen_through: Optional[str] = None
+
+
 class Method:
     """Base of all methods; a subclass is called ``Method`` and lives in a file named after its idea.
 
     A method file defines two names: ``Options``, a frozen dataclass of its configuration keys, and
     ``Method(backbone, num_classes, options)``. :func:`gluon_fgvc.methods.create` finds both by the
     file's name. ``softmax(net(images))`` is the class probability for every method.
+
+    A subclass sets ``net`` and ``train_net`` and says :meth:`phases` and :meth:`losses`; all else has a default.
     """
 
-    OUTPUTS = ('logits',)  # names of what train_net returns, in order
+    net = None             # HybridBlock: images (N,3,H,W), normalised → logits (N,K)
+    train_net = None       # HybridBlock: images (N,3,H,W), normalised → outputs
     square_images = False  # whether all images must be squares of one size
 
-    net = None        # HybridBlock: images (N,3,H,W), normalised → scores (N,K)
-    train_net = None  # HybridBlock: images (N,3,H,W), normalised → OUTPUTS
+    @property
+    def outputs(self):
+        """Names of what ``train_net`` returns, in order; 'logits' (N,K), those of ``net``, is one of them."""
+        return ('logits',)
 
     def phases(self, epochs):
         """Return the list of :class:`Phase` that make up ``epochs`` epochs."""
         raise NotImplementedError
 
-    def losses(self, outputs, labels):
+    def losses(self, outputs, labels, phase):
         """Return the loss terms of one batch on one device.
 
-        :param outputs: dict of ``OUTPUTS`` → NDArray, first axis N.
+        :param outputs: dict of ``outputs`` → NDArray, first axis N.
         :param labels: class indices (N,) or class probabilities (N,K).
+        :param phase: the :class:`Phase` that runs.
         :returns: dict of term name → NDArray (N,), one value an image, or (1,), a penalty of the batch.
         """
         raise NotImplementedError
 
-    def maps(self, images):
-        """Return pictures of what the network looks at: dict of name → NDArray (N,h,w), non-negative."""
-        raise NotImplementedError
+    def step(self, step):
+        """Turn one batch into updates of the parameters; by default into one.
 
-    def values(self, images):
-        """Return shares that a network decides on, for bar charts: dict of title → dict of name → NDArray (N,).
-
-        They lie in [0, 1]. A method need not have any. Maps named "TITLE …" are drawn beside the bars of that title.
+        :param step: :class:`~gluon_fgvc.engine.step.Step`; each ``step.update(…)`` is a forward and backward pass and
+            an update of the optimizer. A method that makes several, each of other images or outputs, says so here.
         """
-        return {}
+        step.update()
 
-    def grids(self, images):
-        """Return where the network samples images on its way: dict of name → NDArray (N,2,O,O), empty if nowhere.
+    def explain(self, images):
+        """Return the :class:`Explanation` of ``images`` (N,3,H,W), normalised.
 
-        x before y, from -1 to 1 between the centres of the outermost pixels, as ``BilinearSampler`` takes them.
+        By default the class activation of the predicted class, where it speaks for the class. That takes a ``net`` with
+        a child ``body``, a Backbone, and the fewer layers behind it the more it means: it is exact where the logits are
+        linear in the averaged map.
         """
-        return {}
+        return Explanation({'class activation': nd.relu(class_activation(self.net, images))})
 
-    def seen(self, images):
-        """Return where the backbone of ``net`` samples images, (N,2,O,O) as in :meth:`grids`; None if it does not."""
-        return None
+    def deployed(self):
+        """Return the network that leaves for evaluation of its cost, export and pruning: images → logits.
 
-    def regions(self, images):
-        """Return parts into which the network divides images: dict of name → NDArray (N,H,W), 1 within and 0 without.
-
-        A method need not have any.
+        Usually ``net``. A method whose network can be said more simply returns that, on parameters of its own.
         """
-        return {}
+        return self.net
 
     def split(self):
         """Return ``(trunk, top)`` with ``top(trunk(x)) = train_net(x)`` where features can be reused, else None."""
@@ -95,17 +116,17 @@ class Method:
         """
         return None
 
-    def facts(self):
-        """Return what is worth keeping of the state after an epoch, JSON-able, for metrics.jsonl, or None."""
+    def facts(self, phase):
+        """Return what is worth keeping of the state after an epoch of ``phase``, JSON-able, for the log, or None."""
         return None
 
 
-def cross_entropy(scores, labels):
-    """Cross-entropy of ``softmax(scores)`` (N,K) against indices (N,) or probabilities (N,K): (N,).
+def cross_entropy(logits, labels):
+    """Cross-entropy of ``softmax(logits)`` (N,K) against indices (N,) or probabilities (N,K): (N,).
 
-    Gradient flows to ``scores`` only.
+    Gradient flows to ``logits`` only.
     """
-    log_probabilities = nd.log_softmax(scores, axis=-1)
+    log_probabilities = nd.log_softmax(logits, axis=-1)
     if labels.ndim == 1:
         return -nd.pick(log_probabilities, labels, axis=-1)
     return -(log_probabilities * labels).sum(axis=-1)

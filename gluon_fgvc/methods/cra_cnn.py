@@ -7,7 +7,7 @@ a plain backbone with a linear layer.
 import math
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional, Tuple
 
 import mxnet as mx
@@ -23,11 +23,11 @@ from gluon_fgvc.methods.base import Phase, cross_entropy
 from gluon_fgvc.nn import (
     Classifier,
     SimilarityTransform,
-    class_activation,
     contrastive_loss,
     redundancy_mask,
     restriction_loss,
 )
+from gluon_fgvc.nn.parameters import contexts_of
 from gluon_fgvc.nn.spatial_transformer import affine_grid
 
 PAIRS = ('permutation', 'different_label')
@@ -93,17 +93,19 @@ class Method(Base):
     one batch of both pictures, restriction without NaN, a start at E.
     """
 
-    OUTPUTS = ('logits', 'attention_scores', 'attention', 'redundancy', 'window', 'draws')
-
     def __init__(self, backbone, num_classes, options):
         self.options = options
         self.net = Classifier(backbone, num_classes)
-        self.net.classifier.initialize(mx.init.Xavier(), ctx=_contexts(backbone))
+        self.net.classifier.initialize(mx.init.Xavier(), ctx=contexts_of(backbone))
         self.train_net = TwoStreams(self.net, num_classes, options)
         if options.rhythm_frozen and not any(re.fullmatch(options.rhythm_frozen, name)
                                              for name in self.train_net._collect_params_with_prefix()):
             raise ConfigError(f"method.rhythm_frozen: '{options.rhythm_frozen}' matches no parameter; their names are "
                               'like body.stage1.0.weight')
+
+    @property
+    def outputs(self):
+        return ('logits', 'attention_scores', 'attention', 'redundancy', 'window', 'draws')
 
     def phases(self, epochs):
         options = self.options
@@ -124,7 +126,7 @@ class Method(Base):
         return Phase(name, epochs, lr_mult={r'(regulation\.)?classifier\..*': self.options.lr_mult,
                                             r'gamma\..*': self.options.gamma_lr_mult}, **settings)
 
-    def losses(self, outputs, labels):
+    def losses(self, outputs, labels, phase):
         options = self.options
         return {'classification': cross_entropy(outputs['logits'], labels),
                 'attention': cross_entropy(outputs['attention_scores'], labels),
@@ -146,21 +148,16 @@ class Method(Base):
         terms = contrastive_loss(redundancy, attention, first, second, self.options.margin)
         return (terms * counts).sum() / nd.maximum(counts.sum(), 1)
 
-    def maps(self, images):
-        """Return the class activation map of the predicted class."""
-        return {'class activation': nd.relu(class_activation(self.net, images))}
+    def explain(self, images):
+        """Return class activation, the window as the regulation stream sees it, and what lies outside of it.
 
-    def grids(self, images):
-        """Return the window that the classification stream proposes, sampled as for the regulation stream (Fig. 4)."""
+        The window and the rest are the two parts of Fig. 4, the latter at the size of the images.
+        """
         with autograd.predict_mode():
-            theta = self.train_net.propose(images)[1]
-        return {'attention': affine_grid(nd, images, theta, self.train_net.transform.size)}
-
-    def regions(self, images):
-        """Return what lies outside of that window (Fig. 4), at the size of the images."""
-        with autograd.predict_mode():
-            window = self.train_net.propose(images)[3]
-        return {'redundancy': 1 - redundancy_mask(window, images.shape[2:]).squeeze(axis=1)}
+            _, theta, _, window = self.train_net.propose(images)
+        grid = affine_grid(nd, images, theta, self.train_net.transform.size)
+        outside = 1 - redundancy_mask(window, images.shape[2:]).squeeze(axis=1)
+        return replace(super().explain(images), grids={'attention': grid}, regions={'redundancy': outside})
 
 
 def permuted_pairs(draws):
@@ -202,7 +199,7 @@ class TwoStreams(HybridBlock):
     def __init__(self, net, num_classes, options):
         super().__init__(prefix='streams_')
         self._scores_are_features = options.features == 'logits'
-        ctx, size = _contexts(net.body), options.size and (options.size, options.size)
+        ctx, size = contexts_of(net.body), options.size and (options.size, options.size)
         with self.name_scope():
             self.body, self.classifier = net.body, net.classifier
             start = [math.atanh(value / bound) for value, bound in zip(
@@ -239,7 +236,3 @@ def _halves(F, values):
     """Return the first and the second N rows of ``values`` (2N,D)."""
     values = F.reshape(values, (-4, 2, -1, 0))                                              # (2,N,D)
     return tuple(F.reshape(F.slice_axis(values, axis=0, begin=i, end=i + 1), (-3, 0)) for i in range(2))
-
-
-def _contexts(block):
-    return next(iter(block.collect_params().values())).list_ctx()

@@ -9,7 +9,8 @@ from gluon_fgvc.config import option
 from gluon_fgvc.errors import ConfigError, did_you_mean
 from gluon_fgvc.methods.base import Method as Base
 from gluon_fgvc.methods.base import Phase, cross_entropy
-from gluon_fgvc.nn import Classifier, class_activation
+from gluon_fgvc.nn import Classifier
+from gluon_fgvc.nn.parameters import contexts_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Options:
                                      "running ones, 'auto' fixed where layers are frozen and else moving (MXNet moves "
                                      'the running statistics of a frozen layer on GPUs but not on CPUs)',
                              choices=('auto', 'moving', 'fixed'))
-    dropout: float = option(0.0, 'share of the pooled vector dropped in training', minimum=0, below=1)
+    dropout: float = option(0.0, 'fraction of the pooled vector dropped in training', minimum=0, below=1)
     init_from_imagenet: Mapping[int, str] = option(
         dict, 'class index → name of the ImageNet class whose classifier row it starts from, e.g. {0: hotdog}')
 
@@ -38,7 +39,7 @@ class Method(Base):
         self.options = options
         self.last_stage = backbone.stage_names[-1]
         self.net = self.train_net = Classifier(backbone, num_classes, options.dropout)
-        self.net.classifier.initialize(mx.init.Xavier(), ctx=_context(backbone))
+        self.net.classifier.initialize(mx.init.Xavier(), ctx=contexts_of(backbone))
         for index, name in options.init_from_imagenet.items():
             self._start_from(backbone.source_classifier, index, name, num_classes)
 
@@ -52,7 +53,7 @@ class Method(Base):
             raise ConfigError(f'method.init_from_imagenet: class index {index} is not in 0..{num_classes - 1}')
         row = names.index(name)
         for parameter, value in ((self.net.classifier.weight, weight[row]), (self.net.classifier.bias, bias[row])):
-            new = parameter.data(_context(self.net.body)[0]).copy()
+            new = parameter.data(contexts_of(self.net.body)[0]).copy()
             new[index] = nd.array(value) if getattr(value, 'ndim', 0) else float(value)
             parameter.set_data(new)
 
@@ -64,16 +65,8 @@ class Method(Base):
         return [Phase(name=self.options.cut, epochs=epochs, trainable=trainable[self.options.cut],
                       lr_mult={r'classifier\..*': self.options.lr_mult}, batch_norm=batch_norm)]
 
-    def losses(self, outputs, labels):
+    def losses(self, outputs, labels, phase):
         return {'cross_entropy': cross_entropy(outputs['logits'], labels)}
 
     def split(self):
         return self.net.split()
-
-    def maps(self, images):
-        """Return the class activation map of the predicted class, where it speaks for the class."""
-        return {'class activation': nd.relu(class_activation(self.net, images))}
-
-
-def _context(block):
-    return next(iter(block.collect_params().values())).list_ctx()

@@ -6,10 +6,11 @@ from mxnet import autograd, nd
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_fgvc.config import option
+from gluon_fgvc.methods.base import Explanation, Phase, cross_entropy
 from gluon_fgvc.methods.base import Method as Base
-from gluon_fgvc.methods.base import Phase, cross_entropy
 from gluon_fgvc.nn import FirstOutput, SpatialTransformer
 from gluon_fgvc.nn.attend_rectify import HE
+from gluon_fgvc.nn.parameters import contexts_of
 from gluon_fgvc.nn.spatial_transformer import MODES, affine_grid, affine_sample
 
 
@@ -29,43 +30,37 @@ class Options:
 class Method(Base):
     """Cross-entropy on a linear classifier whose backbone sees the window of a :class:`SpatialTransformer`."""
 
-    OUTPUTS = ('logits', 'theta')
-
     def __init__(self, backbone, num_classes, options):
         self.options = options
         size = options.size and (options.size, options.size)
         self.train_net = Transformed(SpatialTransformer(options.mode, size), backbone, num_classes)
         self.net = FirstOutput(self.train_net)
-        ctx = next(iter(backbone.collect_params().values())).list_ctx()
         for block in (self.train_net.transformer, self.train_net.classifier):
-            block.initialize(HE, ctx=ctx)
+            block.initialize(HE, ctx=contexts_of(backbone))
+
+    @property
+    def outputs(self):
+        return ('logits', 'theta')
 
     def phases(self, epochs):
         return [Phase('all', epochs, lr_mult={r'classifier\..*': self.options.lr_mult,
                                               r'transformer\..*': self.options.transformer_lr_mult})]
 
-    def losses(self, outputs, labels):
+    def losses(self, outputs, labels, phase):
         return {'cross_entropy': cross_entropy(outputs['logits'], labels)}
 
-    def maps(self, images):
-        """Return where the window lies, (N,H,W): how strongly the window depends on each pixel of the image."""
-        images = images.copy()
+    def explain(self, images):
+        """Return the window, as places of the image, and how strongly it depends on each pixel, (N,H,W)."""
+        size = self.train_net.transformer.size
         with autograd.predict_mode():
             _, theta = self.train_net.transformer(images)
-        images.attach_grad()
+        pixels = images.copy()
+        pixels.attach_grad()
         with autograd.record(train_mode=False):
-            window = affine_sample(nd, images, theta, self.train_net.transformer.size)
+            window = affine_sample(nd, pixels, theta, size)
         window.backward(nd.ones_like(window), train_mode=False)
-        return {'window': images.grad.mean(axis=1)}
-
-    def seen(self, images):
-        with autograd.predict_mode():
-            _, theta = self.train_net.transformer(images)
-        return affine_grid(nd, images, theta, self.train_net.transformer.size)
-
-    def grids(self, images):
-        """Return the pixels of the window, as places of the image."""
-        return {'window': self.seen(images)}
+        return Explanation({'window': pixels.grad.mean(axis=1)}, grids={'window': affine_grid(nd, images, theta, size)},
+                           seen_through='window')
 
 
 class Transformed(HybridBlock):

@@ -14,11 +14,12 @@ from mxnet.gluon import nn as layers
 
 from gluon_fgvc import backbones
 from gluon_fgvc.config import option
+from gluon_fgvc.methods.base import Explanation, Phase, cross_entropy
 from gluon_fgvc.methods.base import Method as Base
-from gluon_fgvc.methods.base import Phase, cross_entropy
 from gluon_fgvc.nn import AttentionSampler, DetailMap, SaliencySampler, StructureMap, TrilinearAttention, UniformSampler
 from gluon_fgvc.nn.channels import channel
 from gluon_fgvc.nn.losses import distillation
+from gluon_fgvc.nn.parameters import contexts_of
 from gluon_fgvc.nn.trilinear import CHOICES, NORMALISATIONS
 
 PICTURED = 3  # channels that `maps` shows
@@ -79,7 +80,7 @@ class Method(Base):
 
     def __init__(self, backbone, num_classes, options):
         self.options = options
-        ctx = next(iter(backbone.collect_params().values())).list_ctx()
+        ctx = contexts_of(backbone)
         localisation = Localisation(options, ctx)
         shared = {'localisation': localisation, 'body': backbone,
                   'attention': TrilinearAttention(options.normalisation, options.scale),
@@ -88,23 +89,26 @@ class Method(Base):
         self.net = MasterNet(**shared)
         train_net = {'both': BothNets, 'master': TrainedMasterNet, 'part': PartNet}[options.nets]
         self.train_net = train_net(self.detail_sampler, num_classes, options, **shared)
-        self.OUTPUTS = self.train_net.OUTPUTS
         for name, child in self.train_net._children.items():
             if name.endswith('classifier'):
                 child.initialize(mx.init.Xavier(), ctx=ctx)
         shared['sampler'].collect_params().reset_ctx(ctx)
 
+    @property
+    def outputs(self):
+        return self.train_net.OUTPUTS
+
     def phases(self, epochs):
         options = self.options
         single = 1.0 if options.nets != 'both' else options.classification_weight
-        weights = {name: single for name in self.OUTPUTS}
+        weights = {name: single for name in self.outputs}
         weights['attention'] = options.attention_weight
         if options.nets == 'both':
             weights['distillation'] = options.distillation_weight
         return [Phase(options.nets, epochs, lr_mult={r'localisation\.set.*|\w*classifier\..*': options.lr_mult},
                       loss_weights=weights)]
 
-    def losses(self, outputs, labels):
+    def losses(self, outputs, labels, phase):
         options = self.options
         terms = {name: cross_entropy(outputs[name], labels) for name in outputs if not name.startswith('part')}
         if options.nets == 'both':
@@ -115,34 +119,30 @@ class Method(Base):
                 for scores in _parts(outputs['part']))
         return terms
 
-    def maps(self, images):
-        """Return the mean attention map, and of some channels the attention beside the features (Fig. 5).
+    def explain(self, images):
+        """Return the mean attention map, some channels' attention beside their features (Fig. 5), and where is sampled.
 
         Of the channels whose mean attention is at least 1 % of the largest, PICTURED are taken, spread evenly from
-        the strongest down.
+        the strongest down. The grids are those of the master-net and of a part-net at the map of the strongest channel.
         """
         features = self.net.localisation(images)                                      # (N,C,h,w)
         attention = self.net.attention(features)
         maps = {'mean attention': attention.mean(axis=1)}
         if attention.shape == features.shape:  # self-attention has no channels but places
-            response = attention.mean(axis=(0, 2, 3)).asnumpy()
-            order = [int(c) for c in response.argsort()[::-1] if response[c] >= response.max() / 100]
-            for c in dict.fromkeys(order[i * (len(order) - 1) // (PICTURED - 1)] for i in range(PICTURED)):
+            for c in _spread(attention.mean(axis=(0, 2, 3)).asnumpy()):
                 maps[f'features, channel {c}'] = channel(nd, features, c)
                 maps[f'attention, channel {c}'] = channel(nd, attention, c)
-        return maps
-
-    def seen(self, images):
-        attention = self.net.attention(self.net.localisation(images))                 # (N,C,h,w)
-        return self.net.sampler.grid(images, self.net.structure(attention))
-
-    def grids(self, images):
-        """Return where the master-net samples, and where a part-net might: at the map of the strongest channel."""
-        attention = self.net.attention(self.net.localisation(images))                 # (N,C,h,w)
         strongest = nd.topk(attention.mean(axis=(2, 3)), axis=1, k=1, ret_typ='mask')  # (N,C)
         detail = (attention * strongest.expand_dims(2).expand_dims(3)).sum(axis=1, keepdims=True)
-        return {'structure-preserved': self.seen(images),
-                'detail-preserved': self.detail_sampler.grid(images, detail)}
+        grids = {'structure-preserved': self.net.sampler.grid(images, self.net.structure(attention)),
+                 'detail-preserved': self.detail_sampler.grid(images, detail)}
+        return Explanation(maps, grids=grids, seen_through='structure-preserved')
+
+
+def _spread(response):
+    """Return up to PICTURED channels, from the strongest of ``response`` (C,) down to 1 % of it, spread evenly."""
+    order = [int(c) for c in response.argsort()[::-1] if response[c] >= response.max() / 100]
+    return dict.fromkeys(order[i * (len(order) - 1) // (PICTURED - 1)] for i in range(PICTURED))
 
 
 def _parts(scores):

@@ -9,11 +9,12 @@ from gluon_fgvc.backbones import loading, wide_resnet
 from gluon_fgvc.backbones.base import Naming
 from gluon_fgvc.config import option
 from gluon_fgvc.errors import ConfigError, did_you_mean
+from gluon_fgvc.methods.base import Explanation, Phase, cross_entropy
 from gluon_fgvc.methods.base import Method as Base
-from gluon_fgvc.methods.base import Phase, cross_entropy
 from gluon_fgvc.nn import AttendRectify, FirstOutput, GlobalGates
 from gluon_fgvc.nn.attend_rectify import HE, combine, mask_overlap
 from gluon_fgvc.nn.channels import channel
+from gluon_fgvc.nn.parameters import contexts_of
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,20 @@ class Method(Base):
         self.stages = _stages(backbone, options)
         self.train_net = Warn(backbone, num_classes, self.stages, options)
         self.net = FirstOutput(self.train_net)
-        ctx = next(iter(backbone.collect_params().values())).list_ctx()
         for child in self.train_net._children.values():
             if child is not backbone:
-                child.initialize(HE, ctx=ctx)
+                child.initialize(HE, ctx=contexts_of(backbone))
+
+    @property
+    def outputs(self):
         gates = ['gates'] if self.train_net.gates else []
-        self.OUTPUTS = ('logits', *gates, *(f'masks of {stage}' for stage in self.stages))
+        return ('logits', *gates, *(f'masks of {stage}' for stage in self.stages))
 
     def phases(self, epochs):
         ours = r'(attend_\w+|gates|classifier|projection)\..*'
         return [Phase('all', epochs, lr_mult={ours: self.options.lr_mult})]
 
-    def losses(self, outputs, labels):
+    def losses(self, outputs, labels, phase):
         scores = outputs['logits']
         if self.options.combine != 'log_probs':
             terms = {'cross_entropy': cross_entropy(scores, labels)}
@@ -81,24 +84,23 @@ class Method(Base):
             terms['mask_overlap'] = self.options.regulariser * nd.add_n(*overlaps) / len(overlaps)
         return terms
 
-    def maps(self, images):
-        """Return the mask of each head, ``stage4 head 1`` and so on, at the resolution of its stage."""
+    def explain(self, images):
+        """Return the mask of each head, ``stage4 head 1`` and so on, and the gates of modules, classifier and heads."""
         with autograd.predict_mode():
-            masks = self.train_net(images)[-len(self.stages):]
-        return {f'{stage} head {head + 1}': channel(nd, heads, head)
-                for stage, heads in zip(self.stages, masks) for head in range(heads.shape[1])}
-
-    def values(self, images):
-        """Return the gates: of the modules and the classifier, and of the heads of each module."""
-        with autograd.predict_mode():
-            outputs = dict(zip(self.OUTPUTS, self.train_net(images)))
+            outputs = dict(zip(self.outputs, self.train_net(images)))
             heads = self.train_net.head_gates(images)
-        groups = {stage: {f'head {head + 1}': channel(nd, gates, head) for head in range(gates.shape[1])}
-                  for stage, gates in zip(self.stages, heads)}
+        maps = {f'{stage} {name}': values for stage in self.stages
+                for name, values in _by_head(outputs[f'masks of {stage}']).items()}
+        fractions = {stage: _by_head(gates) for stage, gates in zip(self.stages, heads)}
         if 'gates' in outputs:
-            names = [*self.stages, 'classifier']
-            groups = {'outputs': {name: channel(nd, outputs['gates'], i) for i, name in enumerate(names)}, **groups}
-        return groups
+            shares = {name: channel(nd, outputs['gates'], i) for i, name in enumerate([*self.stages, 'classifier'])}
+            fractions = {'outputs': shares, **fractions}
+        return Explanation(maps, fractions)
+
+
+def _by_head(values):
+    """Return dict of 'head 1' and so on → (N,…), of values (N,heads,…)."""
+    return {f'head {head + 1}': channel(nd, values, head) for head in range(values.shape[1])}
 
 
 def _stages(backbone, options):

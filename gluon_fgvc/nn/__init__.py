@@ -5,7 +5,6 @@ from gluon_fgvc.nn.attention_conv import (
     AttentionConv2D,
     attention_convolutions,
     fold_attention,
-    folded_attention,
     replace_convolutions,
 )
 from gluon_fgvc.nn.attention_in_batch_norm import attention_in_batch_norm
@@ -22,5 +21,5 @@ from gluon_fgvc.nn.trilinear import DetailMap, StructureMap, TrilinearAttention
 __all__ = ['AttendRectify', 'AttentionConv2D', 'AttentionSampler', 'Classifier', 'DetailMap', 'FirstOutput',
            'GlobalGates', 'ISQRTCov', 'Normalize', 'SaliencySampler', 'SimilarityTransform', 'SpatialTransformer',
            'StructureMap', 'TrilinearAttention', 'UniformSampler', 'affine_sample', 'attention_convolutions',
-           'attention_in_batch_norm', 'class_activation', 'contrastive_loss', 'fold_attention', 'folded_attention',
+           'attention_in_batch_norm', 'class_activation', 'contrastive_loss', 'fold_attention',
            'redundancy_mask', 'replace_convolutions', 'restriction_loss']

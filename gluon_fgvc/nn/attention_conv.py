@@ -3,9 +3,9 @@
 A pretrained network keeps its filters and learns how much of each it needs: a few epochs adapt it, and the weights
 rank its channels. The paper is the one of :mod:`gluon_fgvc.methods.attention_scaled`.
 """
-from contextlib import contextmanager
-
 from mxnet.gluon import nn
+
+from gluon_fgvc.nn.parameters import walk
 
 FORMS = ('in_out', 'out')
 
@@ -86,43 +86,9 @@ def fold_attention(net):
     return net
 
 
-@contextmanager
-def folded_attention(net):
-    """Within the context ``net`` is what :func:`fold_attention` makes of it; afterwards it is its old self."""
-    convolutions = attention_convolutions(net).values()
-    kept = [[array.copy() for array in conv.weight.list_data()] for conv in convolutions]
-    replaced = {}
-
-    def plain(conv):
-        new = _like(conv, nn.Conv2D)
-        replaced[id(new)] = conv
-        return new
-
-    for conv in convolutions:
-        _multiply(conv)
-    _replace(net, AttentionConv2D, plain)
-    try:
-        yield net
-    finally:
-        _replace(net, nn.Conv2D, lambda new: replaced.get(id(new), new))
-        for conv, arrays in zip(convolutions, kept):
-            for target, source in zip(conv.weight.list_data(), arrays):
-                source.copyto(target)
-
-
 def attention_convolutions(net):
     """Return dict of structural name (``body.stage1.0.conv1``) → :class:`AttentionConv2D`, each layer once."""
-    found, seen = {}, set()
-
-    def visit(block, path):
-        for name, child in block._children.items():
-            if isinstance(child, AttentionConv2D) and id(child) not in seen:
-                seen.add(id(child))
-                found[path + name] = child
-            visit(child, f'{path}{name}.')
-
-    visit(net, '')
-    return found
+    return {path: child for path, child in walk(net) if isinstance(child, AttentionConv2D)}
 
 
 def _multiply(conv):
@@ -145,19 +111,14 @@ def _like(conv, kind, **more):
 def _replace(net, kind, make):
     """Put ``make(layer)`` in the place of each layer of exactly class ``kind``; return how many there were."""
     made = {}
-
-    def visit(block):
-        for name, child in block._children.items():
+    for parent in [net, *(block for _, block in walk(net))]:
+        for name, child in parent._children.items():
             if type(child) is kind:
                 if id(child) not in made:
                     made[id(child)] = child, make(child)
-                block._children[name] = made[id(child)][1]
-                if name in vars(block):
-                    vars(block)[name] = made[id(child)][1]  # setattr refuses a block of another class
-            else:
-                visit(child)
-
-    visit(net)
+                parent._children[name] = made[id(child)][1]
+                if name in vars(parent):
+                    vars(parent)[name] = made[id(child)][1]  # setattr refuses a block of another class
     if made:
         net.apply(lambda block: block._clear_cached_op())
     return len(made)

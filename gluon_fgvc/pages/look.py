@@ -3,7 +3,7 @@ from gluon_fgvc.pages.maps import Row
 
 
 def look(run, name, image, label=None):
-    """Return the :class:`~gluon_fgvc.pages.maps.Row` of ``image`` by the method's maps, grids and so on.
+    """Return the :class:`~gluon_fgvc.pages.maps.Row` of ``image`` by the method's explanation.
 
     :param run: an open :class:`~gluon_fgvc.runs.Run`.
     :param image: (H,W,3) uint8 RGB, prepared as for testing.
@@ -12,10 +12,11 @@ def look(run, name, image, label=None):
     method, batch = run.method, run.batch_of(image)
     probabilities = run.probabilities(batch)[0].asnumpy()
     best = int(probabilities.argmax())
-    return Row(name, image, _first(method.maps(batch)), run.classes[best], float(probabilities[best]), label,
+    found = method.explain(batch)
+    return Row(name, image, _first(found.maps), run.classes[best], float(probabilities[best]), label,
+               grids=_first(found.grids), regions=_first(found.regions),
                shares={title: {key: values[0].asscalar() for key, values in group.items()}
-                       for title, group in method.values(batch).items()},
-               grids=_first(method.grids(batch)), regions=_first(method.regions(batch)))
+                       for title, group in found.fractions.items()})
 
 
 def _first(arrays):

@@ -10,7 +10,7 @@ from gluon_fgvc.engine import metrics
 from gluon_fgvc.engine.evaluate import evaluation, list_test, predict, predict_together, suffix_of, write_evaluation
 from gluon_fgvc.engine.log import progress
 from gluon_fgvc.errors import ConfigError, DataError
-from gluon_fgvc.nn import complexity, folded_attention
+from gluon_fgvc.nn import complexity
 from gluon_fgvc.pages.look import look
 from gluon_fgvc.pages.report import write_report
 from gluon_fgvc.runs import pointing_game as game
@@ -70,9 +70,9 @@ def _evaluate(run, split, crop=True, play=False, log=None):
 
 def _cost(run, size):
     """Return the parameters of the deployed network, and its multiply-adds on one image where images have one size."""
-    with folded_attention(run.method.net) as net:
-        cost = {'parameters': complexity.parameters(net)}
-        return {**cost, 'multiply_adds': complexity.multiply_adds(net, 3, *size)} if size else cost
+    net = run.method.deployed()
+    cost = {'parameters': complexity.parameters(net)}
+    return {**cost, 'multiply_adds': complexity.multiply_adds(net, 3, *size)} if size else cost
 
 
 def _eval_view(run, crop):

@@ -9,6 +9,7 @@ from gluon_fgvc import backbones, config, data, methods
 from gluon_fgvc.engine import checkpoint
 from gluon_fgvc.errors import CheckpointError
 from gluon_fgvc.nn import Normalize
+from gluon_fgvc.nn.parameters import compile_net
 from gluon_fgvc.runs.build import build_method, contexts_of, load_config
 from gluon_fgvc.runs.folder import WIDTHS, check_same_classes, existing_folder, read_classes
 
@@ -79,7 +80,7 @@ class Run:
         method, normalize = build_method(
             config.from_tree(tree, data.options, methods.options, str(folder / 'config.yaml')), len(classes), contexts)
         checkpoint.load_parameters(folder, record, method.train_net)
-        method.net.hybridize(cfg.run.hybridize, static_alloc=cfg.run.hybridize, static_shape=cfg.run.hybridize)
+        compile_net(method.net, cfg.run.hybridize)
         chosen_by = record['chosen_by'] if which == 'best' else {'split': None, 'epoch': record['epoch'] - 1}
         return cls(folder, cfg, classes, method, normalize, contexts, which, record['epoch'], chosen_by)
 

@@ -12,7 +12,7 @@ from gluon_fgvc.engine.evaluate import predict
 from gluon_fgvc.engine.log import progress
 from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.files import write_atomically
-from gluon_fgvc.nn import Classifier, attention_convolutions, complexity, fold_attention
+from gluon_fgvc.nn import Classifier, attention_convolutions, complexity
 from gluon_fgvc.pruning import channels as prune
 from gluon_fgvc.runs.build import build_method, loader_of
 from gluon_fgvc.runs.folder import WIDTHS
@@ -27,8 +27,6 @@ def prune_run(run, out, *, ranking='attention', share=None, threshold=None, scop
               epochs=0, overrides=()):
     """Remove channels from the network of a :class:`Run` and make ``out`` the run folder of the result, at epoch 0.
 
-    Attention in the network of ``run`` is folded into its filters, in place.
-
     :param ranking, share, threshold, scope, multiple: which channels go, see :mod:`gluon_fgvc.pruning.channels`.
     :param batches: training batches for the Taylor ranking and for recalibrating BatchNorm.
     :param epochs: of fine-tuning; 0 leaves the network as it is.
@@ -41,14 +39,14 @@ def prune_run(run, out, *, ranking='attention', share=None, threshold=None, scop
     prune.check_amount(share, threshold)  # before anything is computed
     if (out / 'config.yaml').exists():
         raise CheckpointError(f"'{out}' holds a run already; name another folder")
-    net = run.method.net
+    net = run.method.deployed()
     if type(net) is not Classifier:
         raise ConfigError(f"'{run.folder}': networks of method {run.cfg.method.name} cannot be pruned; those of "
                           'finetune and attention_scaled can')
-    if ranking == 'attention' and not attention_convolutions(net):
+    if ranking == 'attention' and not attention_convolutions(run.method.net):
         raise ConfigError(f"'{run.folder}' has no attention weights to rank by; use --ranking l1 or taylor")
-    scores = prune.attention_scores(net) if ranking == 'attention' else None
-    channels = prune.Channels(fold_attention(net))
+    scores = prune.attention_scores(run.method.net) if ranking == 'attention' else None
+    channels = prune.Channels(net)
     groups = channels.groups(scope)
     if not groups:
         raise ConfigError(f"'{run.cfg.backbone.name}' has no channels to remove inside blocks; try --scope all")

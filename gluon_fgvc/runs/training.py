@@ -6,8 +6,9 @@ import mxnet as mx
 
 from gluon_fgvc import data
 from gluon_fgvc.engine import checkpoint
+from gluon_fgvc.engine.fit import TrainingData, fit
 from gluon_fgvc.engine.log import Log
-from gluon_fgvc.engine.loop import begin, fit
+from gluon_fgvc.engine.state import State
 from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.files import lock
 from gluon_fgvc.runs.build import build_method, contexts_of, loader_of, report_bad
@@ -70,8 +71,8 @@ def _fit(cfg, folder, source, contexts, log):
         _check_sizes(method, loaders)
         _check_classes(method, normalize, loaders[0], len(source.classes), contexts[0])
         started = time.time()
-        fit(method, (source.train, loaders[0]), (source.val, loaders[1]) if source.val else None, cfg, folder, log,
-            normalize=normalize, contexts=contexts, num_classes=len(source.classes))
+        fit(method, TrainingData(loaders[0], loaders[1] if source.val else None, normalize, len(source.classes)), cfg,
+            log)
         log.line(f'training took {time.time() - started:.0f} s')
         for loader in loaders:
             report_bad(loader, log)
@@ -93,7 +94,7 @@ def start_from(cfg, folder, method, source, val=None):
         raise CheckpointError(f"'{folder}' holds a run already; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     claim(folder, cfg, source)
-    begin(folder, method.train_net, val and (val, cfg.train.select_by), cfg.train.ema)
+    State(folder, method.train_net, cfg.train).start(val)
 
 
 def _earlier_evaluation(run):

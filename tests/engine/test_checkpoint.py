@@ -12,8 +12,8 @@ import pytest
 
 from gluon_fgvc.engine import checkpoint
 from gluon_fgvc.engine.average import ParameterAverage
-from gluon_fgvc.engine.parameters import structural, to_numpy
 from gluon_fgvc.errors import CheckpointError
+from gluon_fgvc.nn.parameters import structural, to_numpy
 from tests.engine import toy
 
 

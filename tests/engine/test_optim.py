@@ -6,8 +6,8 @@ from mxnet import autograd, gluon
 
 from gluon_fgvc import config
 from gluon_fgvc.engine import optim
-from gluon_fgvc.engine.parameters import sha256_of, structural, to_numpy
 from gluon_fgvc.errors import CheckpointError
+from gluon_fgvc.nn.parameters import sha256_of, structural, to_numpy
 
 
 @pytest.mark.parametrize('schedule, position, expected', [

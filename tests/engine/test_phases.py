@@ -5,10 +5,10 @@ import pytest
 from mxnet import autograd
 
 from gluon_fgvc.engine import phases
-from gluon_fgvc.engine.parameters import structural
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.methods.base import Phase
 from gluon_fgvc.nn.normalize import Normalize
+from gluon_fgvc.nn.parameters import structural
 from tests.engine import toy
 
 

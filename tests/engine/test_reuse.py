@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from mxnet.gluon import nn
 
-from gluon_fgvc.engine import loop, reuse
+from gluon_fgvc.engine import reuse
+from gluon_fgvc.engine.fit import fit as train_method
 from gluon_fgvc.engine.log import Log
-from gluon_fgvc.engine.parameters import to_numpy
 from gluon_fgvc.methods.base import Phase
+from gluon_fgvc.nn.parameters import to_numpy
 from tests.engine import toy
 
 HEAD = r'classifier\..*'
@@ -51,9 +52,8 @@ def fit(tmp_path, cfg, method, run):
     Body.seen = 0
     folder = tmp_path / run
     folder.mkdir(exist_ok=True)
-    (train, loader), val = toy.loaders(cfg, tmp_path / 'images', 18)
-    loop.fit(method, (train, loader), val, cfg, folder, Log(folder), normalize=toy.normalize(), contexts=[mx.cpu()],
-             num_classes=2)
+    loader, val = toy.loaders(cfg, tmp_path / 'images', 18)
+    train_method(method, toy.training_data(loader, val), cfg, Log(folder))
     loader.close()
     rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
     return to_numpy(method.net), [row for row in rows if row['kind'] == 'epoch']

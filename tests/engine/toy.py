@@ -7,6 +7,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_fgvc import config, data
+from gluon_fgvc.engine.fit import TrainingData
 from gluon_fgvc.methods.base import Method, Phase, cross_entropy
 from gluon_fgvc.nn import Normalize
 
@@ -56,7 +57,7 @@ class Toy(Method):
     def phases(self, epochs):
         return self._phases or [Phase('all', epochs)]
 
-    def losses(self, outputs, labels):
+    def losses(self, outputs, labels, phase):
         terms = {'cross_entropy': cross_entropy(outputs['logits'], labels)}
         if self.penalty:
             weight = self.net.classifier.weight.data(labels.context)
@@ -77,11 +78,16 @@ def image_set(folder, count=16, size=8, name='train', seed=0):
 
 
 def loaders(cfg, folder, count=16):
-    """Return ((train set, loader), (val set, loader))."""
+    """Return the loaders of train and val."""
     train, val = image_set(folder, count), image_set(folder, 8, name='val', seed=1)
-    return ((train, data.Loader(train, data.TrainTransform(cfg.data.train), cfg.data.batch_size, train=True,
-                                seed=cfg.run.seed, workers=cfg.data.workers, last='discard')),
-            (val, data.Loader(val, data.EvalTransform(cfg.data.eval), cfg.data.batch_size)))
+    return (data.Loader(train, data.TrainTransform(cfg.data.train), cfg.data.batch_size, train=True,
+                        seed=cfg.run.seed, workers=cfg.data.workers, last='discard'),
+            data.Loader(val, data.EvalTransform(cfg.data.eval), cfg.data.batch_size))
+
+
+def training_data(train, val, contexts=None, num_classes=2):
+    """Return what :func:`.fit` is fed."""
+    return TrainingData(train, val, normalize(contexts), num_classes)
 
 
 def normalize(contexts=None):

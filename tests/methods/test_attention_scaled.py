@@ -10,11 +10,12 @@ from mxnet import autograd, nd, sym
 
 from gluon_fgvc import backbones, deploy, methods, nn
 from gluon_fgvc.config import EvalView
-from gluon_fgvc.engine import loop, phases
+from gluon_fgvc.engine import phases
+from gluon_fgvc.engine.fit import fit as train_method
 from gluon_fgvc.engine.log import Log
-from gluon_fgvc.engine.parameters import structural, to_numpy
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.methods.attention_scaled import GROUPS, LETTERS, SCHEDULE, expand, group_of
+from gluon_fgvc.nn.parameters import structural, to_numpy
 from tests.engine import toy
 
 CLASSES = 3
@@ -123,19 +124,17 @@ def test_the_penalty_counts_where_attention_learns():
     method = create(penalty='l1_mean', penalty_weight=0.5)
     outputs, labels = {'logits': nd.zeros((2, CLASSES))}, nd.array([0, 1])
     for letter, terms in (('F', {'cross_entropy'}), ('A', {'cross_entropy', 'attention'}), ('E', {'cross_entropy'})):
-        phases.enter(LETTERS[letter], method.train_net, hybridize=False)
-        losses = method.losses(outputs, labels)
+        losses = method.losses(outputs, labels, LETTERS[letter])
         assert set(losses) == terms
         if letter == 'A':
             assert losses['attention'].asscalar() == pytest.approx(0.5)  # λ times the mean of ones
-    phases.enter(LETTERS['A'], method.train_net, hybridize=False)
     method.options = type(method.options)(penalty_weight=0)
-    assert set(method.losses(outputs, labels)) == {'cross_entropy'}
+    assert set(method.losses(outputs, labels, LETTERS['A'])) == {'cross_entropy'}
 
 
 # --- training --------------------------------------------------------------------------------
 
-STILL = {'data__train': {'resize': [32, 32]}, 'data__test': {'resize': [32, 32]},
+STILL = {'data__train': {'resize': [32, 32]}, 'data__eval': {'resize': [32, 32]},
          # Adam's first steps go by the sign of a gradient, which rounding decides where it is all but 0.
          'train__optimizer': {'name': 'sgd', 'lr': 1e-2}}
 
@@ -147,8 +146,7 @@ def fit(tmp_path, name, quick=True, backbone='mobilenetv2_0.25', epochs=4, **opt
     if not quick:
         method.phase_net = lambda phase: None
     train, val = toy.loaders(cfg, tmp_path / 'images', 16)
-    loop.fit(method, train, val, cfg, folder, Log(folder), normalize=toy.normalize(), contexts=[mx.cpu()],
-             num_classes=CLASSES)
+    train_method(method, toy.training_data(train, val, num_classes=CLASSES), cfg, Log(folder))
     rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
     return to_numpy(method.net), rows, (folder / 'log.txt').read_text()
 

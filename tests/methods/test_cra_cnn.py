@@ -12,11 +12,12 @@ from mxnet import autograd
 
 from gluon_fgvc import backbones, deploy, methods
 from gluon_fgvc.config import EvalView
-from gluon_fgvc.engine import loop, phases
-from gluon_fgvc.engine.parameters import structural
+from gluon_fgvc.engine import phases
+from gluon_fgvc.engine.step import weighted_sum
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.methods.cra_cnn import different_label_pairs, permuted_pairs
 from gluon_fgvc.nn import complexity
+from gluon_fgvc.nn.parameters import structural
 
 CLASSES = 3
 each_way = pytest.mark.parametrize('hybridized', [False, True], ids=['imperative', 'hybridized'])
@@ -35,7 +36,7 @@ def photographs(count=4, side=64, seed=0):
 
 
 def outputs_of(method, images):
-    return dict(zip(method.OUTPUTS, method.train_net(images)))
+    return dict(zip(method.outputs, method.train_net(images)))
 
 
 def learn_windows(method, seed=1):
@@ -52,10 +53,10 @@ def gradients(method, images, labels, terms=None, hybridized=False):
     for name in learning:
         parameters[name].grad()[:] = 0
     with autograd.record():
-        losses = method.losses(outputs_of(method, images), labels)
+        losses = method.losses(outputs_of(method, images), labels, method.phases(1)[0])
         counted = {name: values for name, values in losses.items() if terms is None or name in terms}
         weights = {name: factor for name, factor in phase.loss_weights.items() if name in counted}
-        total = loop._weighted_sum(counted, methods.Phase('some terms', 1, loss_weights=weights), labels, None)
+        total = weighted_sum(counted, methods.Phase('some terms', 1, loss_weights=weights), labels, None)
     total.backward()
     return losses, {name: parameters[name].grad().asnumpy() for name in learning}
 
@@ -100,7 +101,7 @@ def test_the_classification_term_alone_is_plain_fine_tuning():
     expected, found = {}, gradients(method, photographs(), labels, {'classification'})[1]
     phases.enter(plain.phases(1)[0], plain.train_net, False)
     with autograd.record():
-        loss = plain.losses({'logits': plain.train_net(photographs())}, labels)['cross_entropy']
+        loss = plain.losses({'logits': plain.train_net(photographs())}, labels, plain.phases(1)[0])['cross_entropy']
     loss.backward()
     for name, parameter in structural(plain.train_net).items():
         if parameter.grad_req != 'null':
@@ -139,7 +140,7 @@ def test_every_window_starts_as_expected(expected):
     method = create(expected=expected)
     outputs = outputs_of(method, photographs())
     np.testing.assert_allclose(outputs['window'].asnumpy(), [expected] * 4, atol=1e-6)
-    restriction = method.losses(outputs, mx.nd.zeros(4))['restriction']
+    restriction = method.losses(outputs, mx.nd.zeros(4), method.phases(1)[0])['restriction']
     np.testing.assert_allclose(restriction.asnumpy(), 0, atol=2e-6)
 
 
@@ -174,7 +175,7 @@ def test_terms_by_hand():
                'attention': mx.nd.array([[0], [2], [9]]), 'redundancy': mx.nd.array([[1], [4], [9]]),
                'window': mx.nd.array([[0, 0, 0.5, 0], [0.5, 0, 0.5, 0], [0, 0, 0, 4]]),
                'draws': mx.nd.array([0.2, 0.7, 0.9])}
-    losses = {name: values.asnumpy() for name, values in method.losses(outputs, labels).items()}
+    losses = {name: values.asnumpy() for name, values in method.losses(outputs, labels, method.phases(1)[0]).items()}
     right, wrong = np.log(np.e + 2) - 1, np.log(np.e + 2)
     np.testing.assert_allclose(losses['classification'], [right, wrong, wrong], rtol=1e-5)
     np.testing.assert_allclose(losses['attention'], [np.log(3)] * 3, rtol=1e-5)
@@ -234,7 +235,7 @@ def test_pairs_are_drawn_from_the_seed_compiled_or_not(pairs):
             mx.random.seed(seed)
             with autograd.record():
                 outputs = outputs_of(method, photographs(6))
-                losses.append(float(method.losses(outputs, labels)['contrastive'].asscalar()))
+                losses.append(float(method.losses(outputs, labels, method.phases(1)[0])['contrastive'].asscalar()))
             drawn.append(outputs['draws'].asnumpy())
     for values in (drawn, losses):
         np.testing.assert_array_equal(values[0], values[2])
@@ -317,7 +318,7 @@ def test_losses_and_gradients_are_finite(hybridized, backbone, features, images,
 def test_one_image_has_no_pair_and_says_so():
     method = create()
     with pytest.warns(UserWarning, match='one image on a device has no other to be contrasted with'):
-        method.losses(outputs_of(method, photographs(1)), mx.nd.zeros(1))
+        method.losses(outputs_of(method, photographs(1)), mx.nd.zeros(1), method.phases(1)[0])
 
 
 def test_one_class_has_no_pair_of_two():
@@ -334,7 +335,8 @@ def test_the_window_and_what_is_left_complete_each_other():
     method = create()
     method.train_net.gamma.bias.set_data(mx.nd.array([0, 0, math.atanh(0.5), math.pi / 4]))
     images = photographs(2)
-    grid, region = method.grids(images)['attention'].asnumpy(), method.regions(images)['redundancy'].asnumpy()
+    found = method.explain(images)
+    grid, region = found.grids['attention'].asnumpy(), found.regions['redundancy'].asnumpy()
     assert grid.shape == (2, 2, 32, 32) and region.shape == (2, 64, 64)
     corners = grid[0][:, [0, 0, -1, -1], [0, -1, 0, -1]].T
     np.testing.assert_allclose(corners, np.array([[0, -1], [1, 0], [-1, 0], [0, 1]]) * math.sqrt(0.5), atol=1e-5)

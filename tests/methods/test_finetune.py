@@ -8,8 +8,8 @@ from mxnet import autograd
 
 from gluon_fgvc import backbones, methods
 from gluon_fgvc.engine import phases
-from gluon_fgvc.engine.parameters import structural
 from gluon_fgvc.errors import ConfigError
+from gluon_fgvc.nn.parameters import structural
 
 CLASSES = 3
 
@@ -69,7 +69,8 @@ def test_the_map_is_the_class_activation_by_hand(backbone):
     weight = method.net.classifier.weight.data().asnumpy()
     expected = [np.maximum(np.tensordot(weight[score.argmax()], feature, 1), 0)
                 for score, feature in zip(scores, features)]
-    np.testing.assert_allclose(method.maps(images)['class activation'].asnumpy(), expected, rtol=1e-4, atol=1e-6)
+    found = method.explain(images).maps['class activation'].asnumpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_dropout_is_for_training_only(backbone):

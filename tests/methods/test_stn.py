@@ -6,7 +6,7 @@ from mxnet import autograd, nd
 
 from gluon_fgvc import backbones, methods
 from gluon_fgvc.engine import phases
-from gluon_fgvc.engine.parameters import structural
+from gluon_fgvc.nn.parameters import structural
 
 
 def create(**options):
@@ -29,11 +29,11 @@ def test_it_starts_as_the_plain_network():
 @pytest.mark.parametrize('mode, size, seen', [('affine', None, (0, 63)), ('location', 32, (15, 48))])
 def test_what_the_window_shows(mode, size, seen):
     method = create(mode=mode, size=size)
-    density = method.maps(images())['window'].asnumpy()
+    density = method.explain(images()).maps['window'].asnumpy()
     assert density.shape == (3, 64, 64)
     rows, columns = np.nonzero(density[0] > 1e-3)
     assert (rows.min(), rows.max()) == (columns.min(), columns.max()) == seen
-    grid = method.grids(images())['window'].asnumpy()
+    grid = method.explain(images()).grids['window'].asnumpy()
     side = size or 64
     assert grid.shape == (3, 2, side, side)
     reach = 1 if mode == 'affine' else 0.5

@@ -9,11 +9,12 @@ from mxnet import autograd
 
 from gluon_fgvc import backbones, data, methods
 from gluon_fgvc import runs as run
-from gluon_fgvc.engine import loop, phases
-from gluon_fgvc.engine.parameters import structural
+from gluon_fgvc.engine import phases
+from gluon_fgvc.engine.step import weighted_sum
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.methods.tasn import SharedDilations
 from gluon_fgvc.nn.losses import distillation
+from gluon_fgvc.nn.parameters import structural
 
 ROOT = Path(__file__).parents[2]
 CLASSES = 3
@@ -34,7 +35,7 @@ def photographs(count=2, side=64, seed=0):
 
 
 def outputs_of(method, images):
-    return dict(zip(method.OUTPUTS, method.train_net(images)))
+    return dict(zip(method.outputs, method.train_net(images)))
 
 
 def gradients(method, images, labels, only):
@@ -42,7 +43,7 @@ def gradients(method, images, labels, only):
     parameters = structural(method.train_net)
     learning = phases.enter(method.phases(1)[0], method.train_net, False)
     with autograd.record():
-        loss = method.losses(outputs_of(method, images), labels)[only]
+        loss = method.losses(outputs_of(method, images), labels, method.phases(1)[0])[only]
     for name in learning:
         parameters[name].grad()[:] = 0
     loss.backward()
@@ -55,15 +56,16 @@ def test_outputs_and_terms_of_each_kind():
             ('both', {'logits', 'attention', 'master', 'part', 'part_shared'}, {'distillation'}),
             ('master', {'logits', 'attention'}, set()), ('part', {'logits', 'attention'}, set())):
         method = create(nets=nets)
-        assert set(method.OUTPUTS) == names
-        assert set(method.losses(outputs_of(method, photographs()), labels)) == names | terms
+        assert set(method.outputs) == names
+        assert set(method.losses(outputs_of(method, photographs()), labels, method.phases(1)[0])) == names | terms
 
 
 def test_loss_is_the_released_sum():
     """CE_att + (CE_part + CE_master + CE_part_shared + CE_master_shared) / 2 + D, from the outputs by hand."""
     method, labels = create(parts=2), mx.nd.array([0, 2])
     outputs = outputs_of(method, photographs())
-    found = loop._weighted_sum(method.losses(outputs, labels), method.phases(1)[0], labels, None).asnumpy()
+    phase = method.phases(1)[0]
+    found = weighted_sum(method.losses(outputs, labels, phase), phase, labels, None).asnumpy()
 
     def ce(scores):
         return -np.log(mx.nd.softmax(scores).asnumpy()[[0, 1], [0, 2]])
@@ -109,7 +111,7 @@ def test_every_kind_trains_compiled(options):
     learning = phases.enter(phase, method.train_net, True)
     parameters = structural(method.train_net)
     with autograd.record():
-        loss = loop._weighted_sum(method.losses(outputs_of(method, images), labels), phase, labels, None)
+        loss = weighted_sum(method.losses(outputs_of(method, images), labels, method.phases(1)[0]), phase, labels, None)
     loss.backward()
     assert np.isfinite(loss.asnumpy()).all()
     for name in learning:
@@ -173,12 +175,12 @@ def test_shared_dilations_by_hand():
 
 def test_maps_are_eighths_and_pair_features_with_attention():
     method = create()
-    maps = method.maps(photographs())
+    maps = method.explain(photographs()).maps
     assert maps.pop('mean attention').shape == (2, 8, 8)
     names = list(maps)
     assert len(names) >= 2 and all(
         attention == feature.replace('features', 'attention') for feature, attention in zip(names[::2], names[1::2]))
-    grids = method.grids(photographs())
+    grids = method.explain(photographs()).grids
     assert set(grids) == {'structure-preserved', 'detail-preserved'}
     for grid in grids.values():
         assert grid.shape == (2, 2, 32, 32) and np.abs(grid.asnumpy()).max() <= 1 + 1e-6

@@ -8,11 +8,12 @@ from mxnet import autograd, nd
 
 from gluon_fgvc import backbones, methods
 from gluon_fgvc.backbones import wide_resnet
-from gluon_fgvc.engine import loop, phases
-from gluon_fgvc.engine.parameters import structural
+from gluon_fgvc.engine import phases
+from gluon_fgvc.engine.step import named, weighted_sum
 from gluon_fgvc.errors import ConfigError, WeightsError
 from gluon_fgvc.methods import warn
 from gluon_fgvc.nn.complexity import multiply_adds, parameters
+from gluon_fgvc.nn.parameters import structural
 from tests.nn.test_attend_rectify import Literal
 
 FILES = Path(__file__).with_name('files')
@@ -30,7 +31,7 @@ def images(side=64, count=3, seed=0):
 
 
 def outputs_of(method, x):
-    return loop._named(method.OUTPUTS, method.train_net(x))
+    return named(method.outputs, method.train_net(x))
 
 
 def probabilities(scores):
@@ -81,7 +82,7 @@ def test_training_loss_and_gradients_are_the_released_ones(released, tmp_path):
     labels = nd.array(released['y'], dtype='float64')
     with autograd.record():
         outputs = outputs_of(method, nd.array(released['x'], dtype='float64'))
-        terms = method.losses(outputs, labels)
+        terms = method.losses(outputs, labels, method.phases(1)[0])
         total = terms['nll'].mean() + terms['mask_overlap']
     total.backward()
     np.testing.assert_allclose(outputs['logits'].asnumpy(), released['train_output'], atol=1e-9)
@@ -188,15 +189,15 @@ def test_each_switch_trains_and_gives_probabilities(options):
     labels = nd.array([0, 1, 2])
     with autograd.record():
         outputs = outputs_of(method, images())
-        terms = method.losses(outputs, labels)
-        total = loop._weighted_sum(terms, phase, labels, None)
+        terms = method.losses(outputs, labels, method.phases(1)[0])
+        total = weighted_sum(terms, phase, labels, None)
     total.backward()
     assert np.isfinite(total.asnumpy()).all()
     assert ('gates' in outputs) == (options.get('gates', True) and options.get('combine') != 'linear')
     assert ('mask_overlap' in terms) == (options.get('regulariser', 1) > 0 and options.get('width', 4) > 1)
     with autograd.predict_mode():
         np.testing.assert_allclose(probabilities(method.net(images())).sum(1), 1, atol=1e-6)
-    assert min(values.asnumpy().min() for values in method.maps(images()).values()) >= 0
+    assert min(values.asnumpy().min() for values in method.explain(images()).maps.values()) >= 0
 
 
 def test_each_switch_is_another_network():
@@ -215,8 +216,8 @@ def test_probs_score_the_logarithm_of_the_mixture():
         scores = method.net(images())
     np.testing.assert_allclose(nd.exp(scores).asnumpy(), probabilities(scores), rtol=1e-4)
     labels = nd.array([0, 1, 2])
-    np.testing.assert_allclose(method.losses(outputs_of(method, images()), labels)['cross_entropy'].asnumpy(),
-                               -nd.pick(scores, labels).asnumpy(), atol=1e-4)
+    loss = method.losses(outputs_of(method, images()), labels, method.phases(1)[0])['cross_entropy'].asnumpy()
+    np.testing.assert_allclose(loss, -nd.pick(scores, labels).asnumpy(), atol=1e-4)
 
 
 def test_log_probs_are_trained_without_a_second_softmax():
@@ -225,7 +226,7 @@ def test_log_probs_are_trained_without_a_second_softmax():
         outputs = outputs_of(method, images())
     sums = nd.exp(outputs['logits']).sum(axis=1).asnumpy()
     assert (sums <= 1 + 1e-6).all() and sums.min() < 0.999
-    nll = method.losses(outputs, nd.array([0, 1, 2]))['nll'].asnumpy()
+    nll = method.losses(outputs, nd.array([0, 1, 2]), method.phases(1)[0])['nll'].asnumpy()
     np.testing.assert_allclose(nll, -outputs['logits'].asnumpy()[range(3), range(3)], rtol=1e-6)
     # What it exceeds the cross-entropy of the probability by.
     entropy = -np.log(probabilities(outputs['logits'])[range(3), range(3)])
@@ -262,7 +263,7 @@ def test_modules_learn_faster():
 def test_where_modules_attach(options, stages):
     method = create(**options)
     assert list(method.stages) == stages
-    assert method.OUTPUTS == ('logits', 'gates', *(f'masks of {stage}' for stage in stages))
+    assert method.outputs == ('logits', 'gates', *(f'masks of {stage}' for stage in stages))
     shapes = {name: values.shape for name, values in outputs_of(method, images()).items()}
     for stage in stages:
         side = 64 // dict(zip(method.train_net.body.stage_names, method.train_net.body.strides))[stage]
@@ -281,7 +282,7 @@ def test_stages_that_are_not_there(options, says):
 
 def test_maps_and_values():
     method = create(width=2)
-    maps, values = method.maps(images()), method.values(images())
+    maps, values = method.explain(images()).maps, method.explain(images()).fractions
     assert list(maps) == ['stage4 head 1', 'stage4 head 2', 'stage3 head 1', 'stage3 head 2']
     for name, mask in maps.items():
         np.testing.assert_allclose(mask.asnumpy().sum((1, 2)), 1, rtol=1e-5)
@@ -290,7 +291,7 @@ def test_maps_and_values():
         'stage3': ['head 1', 'head 2']}
     for bars in values.values():
         np.testing.assert_allclose(sum(share.asnumpy() for share in bars.values()), np.ones(3), rtol=1e-5)
-    without = create(gates=False, width=2).values(images())
+    without = create(gates=False, width=2).explain(images()).fractions
     assert list(without) == ['stage4', 'stage3']
     np.testing.assert_allclose(without['stage3']['head 2'].asnumpy(), 0.5)
 

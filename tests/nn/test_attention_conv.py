@@ -151,25 +151,6 @@ def test_a_shared_convolution_stays_one_and_keeps_its_activation():
     np.testing.assert_array_equal(net(x).asnumpy(), changed)  # multiplied once, not twice
 
 
-@each_form
-def test_folding_for_a_while_leaves_no_trace(form):
-    net = scatter(nn.replace_convolutions(backbone(), form))
-    x = images(1, 64)
-    expected, weights = net(x).asnumpy(), {k: p.data().asnumpy() for k, p in net._collect_params_with_prefix().items()}
-    plain = backbones.build('mobilenetv2_0.25')(sym.var('data')).tojson()
-    with nn.folded_attention(net):
-        assert not nn.attention_convolutions(net)
-        np.testing.assert_array_equal(net(x).asnumpy(), expected)
-        folded = net(sym.var('data'))
-    assert folded.tojson().count('"op"') == plain.count('"op"') and 'broadcast_mul' not in folded.tojson()
-    for key, parameter in net._collect_params_with_prefix().items():
-        np.testing.assert_array_equal(parameter.data().asnumpy(), weights[key])
-    np.testing.assert_array_equal(net(x).asnumpy(), expected)
-    with pytest.raises(KeyError), nn.folded_attention(net):
-        raise KeyError
-    assert len(nn.attention_convolutions(net)) > 0
-
-
 @pytest.mark.parametrize('name', ['mobilenetv2_0.25', 'resnet18_v1', 'resnet18_v2', 'squeezenet1.0', 'se_resnet18_v1'])
 def test_attention_in_batch_norm_has_the_same_values_and_gradients(name):
     """Convolutions with and without bias, with BatchNorm behind them and without; gamma that is held at 1."""

@@ -128,7 +128,7 @@ def test_as_the_head_of_a_backbone(tmp_path):
     np.testing.assert_array_equal(backbone.stem[0].weight.data().asnumpy(), plain.stem[0].weight.data().asnumpy())
     method = methods.create('finetune', backbone, 3)
     assert method.net(images).shape == (2, 3)
-    assert method.maps(images)['class activation'].shape == (2, 4, 4)
+    assert method.explain(images).maps['class activation'].shape == (2, 4, 4)
     method.net.save_parameters(str(tmp_path / 'second.params'))
     again = backbones.get('mobilenetv2_0.25', str(tmp_path / 'second.params'), global_pool='isqrt_cov',
                           output_stride=16)

@@ -5,11 +5,13 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_fgvc.engine import checkpoint, loop
+from gluon_fgvc.engine import checkpoint, train_epoch
+from gluon_fgvc.engine.fit import fit as train_method
 from gluon_fgvc.engine.log import Log
-from gluon_fgvc.engine.parameters import sha256_of, to_numpy
+from gluon_fgvc.engine.state import State
 from gluon_fgvc.errors import ConfigError, TrainingError
 from gluon_fgvc.methods.base import Phase
+from gluon_fgvc.nn.parameters import sha256_of, to_numpy
 from tests.engine import toy
 
 
@@ -18,15 +20,14 @@ def fit(tmp_path, cfg, method=None, run='run', contexts=None, val=True, count=16
     method = method or toy.Toy()
     folder = tmp_path / run
     folder.mkdir(exist_ok=True)
-    train_pair, val_pair = toy.loaders(cfg, tmp_path / 'images', count)
+    loaders = toy.loaders(cfg, tmp_path / 'images', count)
     done = checkpoint.read(folder, 'last')
     log = Log(folder, done['epoch'] if done else 0)
     try:
-        progress = loop.fit(method, train_pair, val_pair if val else None, cfg, folder, log,
-                            normalize=toy.normalize(contexts), contexts=contexts, num_classes=2)
+        progress = train_method(method, toy.training_data(loaders[0], loaders[1] if val else None, contexts), cfg, log)
     finally:
-        train_pair[1].close()
-        val_pair[1].close()
+        for loader in loaders:
+            loader.close()
     return method, progress, folder
 
 
@@ -62,8 +63,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, monkeyp
 
     # Cut off in the middle of epoch 3, after some steps that the checkpoint does not know of.
     with monkeypatch.context() as patch:
-        seeds = loop._seed_step
-        patch.setattr(loop, '_seed_step', lambda seed, step: seeds(seed, step) if step < 10 else broken())
+        seeds = train_epoch._seed_step
+        patch.setattr(train_epoch, '_seed_step', lambda seed, step: seeds(seed, step) if step < 10 else broken())
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path, cfg, toy.Toy(dropout=0.5), 'cut')
     assert checkpoint.read(tmp_path / 'cut', 'last')['epoch'] == 2
@@ -91,15 +92,15 @@ def test_resume_across_phases(tmp_path):
         name = f'stop{epochs}'
         (tmp_path / name).mkdir()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, '_save_best', lambda *_: None)
-            saved = loop._save_last
+            patch.setattr(State, 'keep_best', lambda state: None)
+            saved = State.keep_last
 
-            def save_and_stop(*arguments):
-                result = saved(*arguments)
-                if arguments[-1].epoch == epochs:
+            def save_and_stop(state, states):
+                result = saved(state, states)
+                if state.now.epoch == epochs:
                     raise KeyboardInterrupt
                 return result
-            patch.setattr(loop, '_save_last', save_and_stop)
+            patch.setattr(State, 'keep_last', save_and_stop)
             with pytest.raises(KeyboardInterrupt):
                 fit(tmp_path, cfg, toy.Toy(phases=phases), name)
         resumed, _, _ = fit(tmp_path, cfg, toy.Toy(phases=phases), name)
@@ -180,9 +181,10 @@ def test_a_loss_that_is_not_finite_stops_with_term_phase_and_step(tmp_path):
     plain = method.losses
     calls = []
 
-    def losses(outputs, labels):
+    def losses(outputs, labels, phase):
         calls.append(1)
-        return {'cross_entropy': plain(outputs, labels)['cross_entropy'] * (float('nan') if len(calls) == 2 else 1)}
+        factor = float('nan') if len(calls) == 2 else 1
+        return {'cross_entropy': plain(outputs, labels, phase)['cross_entropy'] * factor}
     method.losses = losses
     with pytest.raises(TrainingError, match=r"'cross_entropy' is not finite at step 5 \(epoch 2, phase 'all'\)"):
         fit(tmp_path, cfg, method)
@@ -194,11 +196,11 @@ def test_parameters_that_are_not_finite_behind_a_finite_loss_are_not_kept(tmp_pa
     method = toy.Toy()
     plain = method.losses
 
-    def losses(outputs, labels):
+    def losses(outputs, labels, phase):
         with mx.autograd.pause():
             running_var = method.net.bn.running_var.data()  # not used while batch statistics are
             running_var[0] = float('nan')
-        return plain(outputs, labels)
+        return plain(outputs, labels, phase)
     method.losses = losses
     with pytest.raises(TrainingError, match=r"parameter 'bn.running_var' is not finite after epoch 1 \(phase 'all'\)"):
         fit(tmp_path, toy.settings(), method, val=False)

@@ -1,10 +1,40 @@
-"""Parameters by structural name (``body.stage4.0.conv1.weight``), the only names the engine uses."""
+"""Blocks and parameters of a network: walk through them, name them, find their devices, compile them.
+
+Parameters go by structural name (``body.stage4.0.conv1.weight``), which does not depend on Gluon's global counters.
+"""
 import hashlib
 import re
 
 from mxnet import nd
 
 from gluon_fgvc.errors import ConfigError, did_you_mean
+
+
+def walk(block):
+    """Yield (path, block) for all blocks below ``block``, each once, parents first; a path is ``stage1.0.conv1``."""
+    seen = set()
+
+    def below(parent, prefix):
+        for name, child in parent._children.items():
+            if id(child) not in seen:
+                seen.add(id(child))
+                yield f'{prefix}{name}', child
+                yield from below(child, f'{prefix}{name}.')
+
+    yield from below(block, '')
+
+
+def contexts_of(block):
+    """Return the list of devices on which the parameters of ``block``, an initialised network, lie."""
+    return next(iter(block.collect_params().values())).list_ctx()
+
+
+def compile_net(block, on=True):
+    """Let ``block`` run as one compiled graph with static memory, or ``on=False``, operator by operator.
+
+    What was compiled before is forgotten: a graph keeps the switches (``use_global_stats``) it was traced with.
+    """
+    block.hybridize(on, static_alloc=on, static_shape=on)
 
 
 def structural(block):

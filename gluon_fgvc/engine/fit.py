@@ -1,0 +1,115 @@
+"""The story of a training: phases and epochs, validation, the best epoch, checkpoints. Explicit, and the only one."""
+import time
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import mxnet as mx
+
+from gluon_fgvc.engine import metrics, optim, phases, targets
+from gluon_fgvc.engine.evaluate import predict
+from gluon_fgvc.engine.reuse import Feeds
+from gluon_fgvc.engine.state import State, check_validation
+from gluon_fgvc.engine.train_epoch import train_epoch
+from gluon_fgvc.nn.parameters import compile_net, contexts_of, structural
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training is fed."""
+
+    train: Any           # loader
+    val: Any             # loader, or None: the last epoch is then the best
+    normalize: Callable  # uint8 batch (N,H,W,3) → the network's input
+    num_classes: int     # K
+
+
+def fit(method, data, cfg, log):
+    """Train ``method`` and return the final :class:`~.state.Progress`; resumes by itself what ``log.folder`` has.
+
+    :param data: :class:`TrainingData`.
+    :param cfg: configuration, of which ``train``, ``run`` and ``data.batch_size`` are used.
+    :param log: :class:`~.log.Log` of the run folder, which also receives the checkpoints.
+    :raises TrainingError: when a loss is no longer finite; checkpoints are those of earlier epochs.
+
+    The random numbers of a step come from (seed, step), those of a sample from (seed, epoch, index), so a
+    resumed run repeats an uninterrupted one bit for bit (for one kind of processor and number of threads).
+    """
+    training, trainer = Training(method, data, cfg, log), None
+    timeline = phases.timeline(method.phases(cfg.train.epochs), cfg.train.epochs)
+    state = State(log.folder, method.train_net, cfg.train)
+    if state.resume():
+        log.line(f'resuming after epoch {state.now.epoch}')
+
+    for epoch in range(state.now.epoch, cfg.train.epochs):
+        if _has_stopped(state.now, cfg.run):
+            log.line(f'stopped: no better validation {cfg.train.select_by} for {state.now.without_gain} epochs')
+            break
+        started, stretch = time.time(), timeline[epoch]
+        fresh = stretch.phase.fresh_optimizer and epoch == stretch.first
+        if trainer is None or stretch.phase is not timeline[epoch - 1].phase:
+            training.enter(stretch.phase)
+        if trainer is None or fresh:
+            trainer = optim.make_trainer(training.parameters, cfg.train.optimizer, cfg.run.kvstore)
+        state.restore_optimizer(trainer, training.parameters, fresh)
+
+        row = {'epoch': epoch, 'phase': stretch.phase.name, **train_epoch(training, stretch, trainer, state)}
+        if data.val is not None:
+            row.update(training.validate(state))
+        better = state.judge(row)
+        _report(training, stretch.phase, {**row, 'seconds': round(time.time() - started, 2)}, better)
+        if better:
+            state.keep_best()
+        is_last = state.now.epoch == cfg.train.epochs or _has_stopped(state.now, cfg.run)
+        if state.now.epoch % cfg.run.save_every == 0 or is_last:
+            digest = state.keep_last(optim.states(trainer, training.parameters))
+            if is_last:
+                log.line(f'parameters after epoch {state.now.epoch}: sha256 {digest}')
+    return state.now
+
+
+class Training:
+    """What stays the same from the first epoch to the last, and the phase that has been entered."""
+
+    def __init__(self, method, data, cfg, log):
+        self.method, self.data, self.cfg, self.log = method, data, cfg, log
+        self.parameters, self.contexts = structural(method.train_net), contexts_of(method.train_net)
+        factors = targets.class_weights(cfg.train.class_weights, data.train.image_set.labels, data.num_classes)
+        self.class_weights = None if factors is None else {
+            context: mx.nd.array(factors, ctx=context) for context in self.contexts}
+        self._feeds, self.feed = Feeds(method, data, self.contexts), None
+
+    def enter(self, phase):
+        """Apply ``phase`` to the network and find where its batches come from."""
+        learning = phases.enter(phase, self.method.train_net, self.cfg.run.hybridize)
+        if self.method.net is not self.method.train_net:
+            compile_net(self.method.net, self.cfg.run.hybridize)
+        self.feed, cheaper = self._feeds.of(phase, self.cfg.train, self.cfg.run.hybridize)
+        self.log.line(f"phase '{phase.name}': {len(learning)} of {len(self.parameters)} parameters learn, BatchNorm "
+                      f'statistics {phase.batch_norm}' + (f'; {cheaper}' if cheaper else ''))
+
+    def validate(self, state):
+        """Return what the validation split says of the network that would be kept, ``val_…``."""
+        with state.averaged():
+            predictions = predict(self.feed.net, self.feed.prepare, self.feed.val, self.data.val.image_set,
+                                  self.contexts)
+        summary = metrics.summary(predictions, self.data.num_classes)
+        check_validation(summary)
+        return {f'val_{name}': value for name, value in summary.items()}
+
+
+def _has_stopped(now, run):
+    return run.early_stop_patience and now.without_gain >= run.early_stop_patience
+
+
+def _report(training, phase, row, better):
+    """Write the records of an epoch, and its line for people."""
+    log, epoch = training.log, row['epoch']
+    log.record(kind='epoch', **row)
+    facts = training.method.facts(phase)
+    if facts:
+        log.record(kind='method', epoch=epoch, phase=phase.name, **facts)
+    words = [f"train loss {row['train_loss']:.4f}" + (f" top-1 {row['train_top1']:.4f}" if 'train_top1' in row else '')]
+    if 'val_loss' in row:
+        words.append(f"val loss {row['val_loss']:.4f} top-1 {row['val_top1']:.4f}")
+    words += [f"{row['seconds']:.0f} s", *(['best so far'] if better and 'val_loss' in row else [])]
+    log.line(f"epoch {epoch + 1}/{training.cfg.train.epochs} ({phase.name}): {' · '.join(words)}")

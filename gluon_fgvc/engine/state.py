@@ -1,0 +1,116 @@
+"""How far a training has come, and its checkpoints: what a resumed run starts from."""
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+from gluon_fgvc.engine import checkpoint, optim
+from gluon_fgvc.engine.average import ParameterAverage
+from gluon_fgvc.errors import TrainingError
+
+
+@dataclass
+class Progress:
+    """Where a training stands after ``epoch`` completed epochs."""
+
+    epoch: int = 0
+    step: int = 0
+    best: dict = field(default_factory=dict)  # epoch, value and split of the best checkpoint
+    without_gain: int = 0                     # epochs since then, for early stopping
+
+
+class State:
+    """The progress of a training, its moving average and its checkpoints in one run folder.
+
+    :param folder: run folder; ``net`` the block whose parameters are kept; ``settings`` the section ``train``.
+    """
+
+    def __init__(self, folder, net, settings):
+        self.folder, self.net, self.select_by = folder, net, settings.select_by
+        self.average = ParameterAverage(net, settings.ema) if settings.ema else None
+        self.now, self._optimizer = Progress(), None
+
+    def resume(self):
+        """Take up the last checkpoint; return whether there was one."""
+        record = checkpoint.read(self.folder, 'last')
+        if record is None:
+            return False
+        checkpoint.remove_unnamed(self.folder)
+        checkpoint.load_parameters(self.folder, record, self.net)
+        arrays = checkpoint.load_arrays(self.folder, record)
+        if self.average:
+            self.average.restore(_below(arrays, 'average:'), record['average_steps'])
+        self.now = Progress(**record['progress'])
+        self._optimizer = _below(arrays, 'optimizer:'), record['update_counts']
+        return True
+
+    def restore_optimizer(self, trainer, parameters, fresh):
+        """Give ``trainer`` the momenta of the checkpoint, once after :meth:`resume`, unless it is to be ``fresh``."""
+        if self._optimizer and not fresh:
+            optim.restore_states(trainer, parameters, *self._optimizer)
+        self._optimizer = None
+
+    def judge(self, row):
+        """Count the epoch of ``row`` as completed, and return whether it is the best so far.
+
+        Validation decides; without a validation split the last epoch is the best by definition.
+        """
+        validated, epoch = 'val_loss' in row, self.now.epoch
+        better = not validated or not self.now.best or _score(row, self.select_by) > self.now.best['score']
+        self.now.epoch = epoch + 1
+        self.now.without_gain = 0 if better else self.now.without_gain + 1
+        if better:
+            self.now.best = self._chosen(epoch, row) if validated else {'epoch': epoch, 'split': None}
+        return better
+
+    def start(self, summary):
+        """Keep the parameters as they are as the checkpoints of epoch 0: a training there starts from them.
+
+        :param summary: what validation said of them, which later epochs must beat; None without validation.
+        """
+        row = {f'val_{name}': value for name, value in (summary or {}).items()}
+        self.now.best = self._chosen(-1, row) if row else {'epoch': -1, 'split': None}
+        self.keep_best()
+        self.keep_last(({}, {}))
+
+    def keep_best(self):
+        """Write the checkpoint 'best', of the average where there is one."""
+        with self.averaged():
+            checkpoint.save(self.folder, 'best', self.net, {'epoch': self.now.epoch, 'chosen_by': self.now.best})
+
+    def keep_last(self, states):
+        """Write the checkpoint 'last' and return the hash of its parameters.
+
+        :param states: what :func:`.optim.states` returns.
+        """
+        arrays, counts = states
+        arrays = {f'optimizer:{name}': array for name, array in arrays.items()}
+        if self.average:
+            arrays.update({f'average:{name}': array for name, array in self.average.state().items()})
+        record = {'epoch': self.now.epoch, 'progress': vars(self.now), 'update_counts': counts,
+                  'average_steps': self.average.steps if self.average else 0}
+        return checkpoint.save(self.folder, 'last', self.net, record, arrays)
+
+    def averaged(self):
+        """Return a context in which the network has the averaged parameters, or its own where there is no average."""
+        return self.average.in_place() if self.average else nullcontext()
+
+    def _chosen(self, epoch, row):
+        return {'epoch': epoch, 'split': 'val', 'metric': self.select_by, 'value': row[f'val_{self.select_by}'],
+                'score': _score(row, self.select_by)}
+
+
+def check_validation(summary):
+    """Raise TrainingError where the validation loss is not finite."""
+    if not math.isfinite(summary['loss']):
+        raise TrainingError('the validation loss is not finite: the last update left the network broken; lower '
+                            'train.optimizer.lr or add a warm-up; the checkpoints of earlier epochs are intact')
+
+
+def _below(arrays, prefix):
+    return {key[len(prefix):]: array for key, array in arrays.items() if key.startswith(prefix)}
+
+
+def _score(row, select_by):
+    """Return what is compared, larger is better: the chosen measure first, the other one to break ties."""
+    top1, loss = row['val_top1'], -row['val_loss']
+    return [top1, loss] if select_by == 'top1' else [loss, top1]

@@ -1,0 +1,83 @@
+"""One step: a batch, spread over the devices, becomes one or several updates of the parameters."""
+from dataclasses import dataclass
+from typing import Any, List, NamedTuple, Optional
+
+import mxnet as mx
+from mxnet import autograd
+
+from gluon_fgvc.engine import targets
+from gluon_fgvc.errors import ConfigError
+
+
+class Shard(NamedTuple):
+    """The part of a batch that one device gets."""
+
+    images: Any   # (n,…), as the network takes them
+    labels: Any   # (n,) class indices or (n,K) probabilities, of the images as they were read
+    targets: Any  # what the losses are held to: the labels, or (n,K) after smoothing and mixing
+
+
+@dataclass
+class Step:
+    """What :meth:`.Method.step` has at hand."""
+
+    method: Any
+    phase: Any
+    net: Any                    # block on train_net's parameters, (n,…) → ``method.outputs``
+    trainer: Any                # gluon.Trainer
+    shards: List[Shard]
+    monitor: Any                # what is watched
+    number: int                 # steps since the beginning of the training
+    class_weights: Optional[dict] = None  # device → (K,)
+
+    def update(self, net=None, transform=None, losses=None):
+        """``w ← w − η · ∂/∂w (1/N) Σ_images Σ_terms weight · loss``, by the optimizer's rule; one update.
+
+        :param net: callable, images → dict of output → NDArray; None is ``train_net``. What it does not reach stays.
+        :param transform: of the images of a shard, before the network; None leaves them.
+        :param losses: in the place of ``method.losses``.
+        """
+        totals = []
+        for shard in self.shards:
+            images = shard.images if transform is None else transform(shard.images)
+            with autograd.record():
+                outputs = named(self.method.outputs, self.net(images)) if net is None else net(images)
+                terms = (losses or self.method.losses)(outputs, shard.targets, self.phase)
+                total = weighted_sum(terms, self.phase, shard.targets, self.class_weights)
+            totals.append(total)
+            self.monitor.see(self.number, terms, total, outputs.get('logits'), shard.labels)
+        autograd.backward(totals)
+        self.trainer.step(sum(len(shard.images) for shard in self.shards), ignore_stale_grad=net is not None)
+
+
+def named(names, outputs):
+    """Pair the outputs of ``train_net`` with their names, as a dict."""
+    outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    if len(outputs) != len(names):
+        raise TypeError(f'train_net returns {len(outputs)} outputs, the method names {len(names)}')
+    return dict(zip(names, outputs))
+
+
+def weighted_sum(terms, phase, labels, class_weights):
+    """Return the loss of each image (N,).
+
+    A penalty of the batch (1,) is added to every image's loss before backward: the trainer divides by
+    the number of images, and back-propagated by itself the penalty would be divided too.
+
+    :param class_weights: None, or dict of device → (K,), a factor for the terms that have a value an image.
+    """
+    unknown = set(phase.loss_weights) - set(terms)
+    if unknown:
+        raise ConfigError(f"phase '{phase.name}' weighs loss terms that do not exist: {sorted(unknown)} "
+                          f'(there are: {sorted(terms)})')
+    images = labels.shape[0]
+    weights = None if class_weights is None else targets.image_weights(class_weights[labels.context], labels)
+    total = mx.nd.zeros((images,), ctx=labels.context)
+    for name, values in terms.items():
+        factor = phase.loss_weights.get(name, 1.0)
+        if factor == 0:
+            continue
+        if weights is not None and values.shape == (images,):
+            values = values * weights
+        total = mx.nd.broadcast_add(total, values * factor)
+    return total

@@ -1,0 +1,72 @@
+"""One epoch: batches become steps, and a line of the log every so often."""
+import time
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon.utils import split_and_load
+
+from gluon_fgvc.engine import optim, targets
+from gluon_fgvc.engine.log import progress
+from gluon_fgvc.engine.monitor import Monitor
+from gluon_fgvc.engine.step import Shard, Step
+
+
+def train_epoch(training, stretch, trainer, state):
+    """Train the next epoch of ``state`` and return its row of means; a new :class:`~.monitor.Monitor` has watched it.
+
+    :param training: :class:`~gluon_fgvc.engine.fit.Training`, with its phase entered.
+    :param stretch: :class:`~gluon_fgvc.engine.phases.Stretch`, over which the learning rate is scheduled.
+    :returns: dict: ``lr`` of the last step, ``train_loss``, ``train_top1`` and, of several terms, ``train_<term>``.
+    :raises TrainingError: when a loss or a parameter is no longer finite.
+    """
+    settings, run, epoch, now = training.cfg.train, training.cfg.run, state.now.epoch, state.now
+    loader, rate = training.feed.train, None
+    monitor = Monitor(f"epoch {epoch + 1}, phase '{stretch.phase.name}'")
+    mark, seen, total = time.time(), 0, len(loader) * training.cfg.data.batch_size
+    with progress(total, f'epoch {epoch + 1}/{settings.epochs}') as bar:
+        for batch_number, batch in enumerate(loader.epoch(epoch)):
+            rate = optim.learning_rate(settings.schedule, settings.optimizer.lr,
+                                       epoch - stretch.first + batch_number / len(loader), stretch.length)
+            trainer.set_learning_rate(rate)
+            generator = _seed_step(run.seed, now.step)
+            training.method.step(Step(training.method, stretch.phase, training.feed.train_net, trainer,
+                                      _shards(training, batch, generator), monitor, now.step,
+                                      training.class_weights))
+            if state.average:
+                state.average.update()
+            now.step += 1
+            seen += len(batch.indices)
+            bar.update(len(batch.indices))
+            if now.step % run.log_every == 0:
+                means, clock = monitor.read(), time.time()
+                speed, mark, seen = seen / max(clock - mark, 1e-9), clock, 0
+                training.log.record(kind='train', epoch=epoch, step=now.step, phase=stretch.phase.name, lr=rate,
+                                    **means, images_per_s=round(speed, 2))
+                bar.set_postfix_str(f"loss {means['loss']:.4f} top1 {means.get('top1', float('nan')):.3f}")
+    # A compiled backward pass moves BatchNorm's statistics unseen by the scheduler: nothing may read
+    # them (validation, checkpoint) before it has ended.
+    mx.nd.waitall()
+    monitor.stop_if_bad()
+    monitor.stop_if_broken(training.parameters)
+    return {'lr': rate, **monitor.row()}
+
+
+def _seed_step(seed, step):
+    """Seed MXNet for one step and return a numpy generator for what is drawn on the host."""
+    sequence = np.random.SeedSequence((seed, step))
+    mx.random.seed(int(sequence.generate_state(1)[0] >> 1))
+    return np.random.Generator(np.random.PCG64(sequence))
+
+
+def _shards(training, batch, generator):
+    """Spread ``batch`` over the devices, normalised, its labels turned into what the losses are held to."""
+    settings, shards = training.cfg.train, []
+    for images, labels in zip(split_and_load(batch.images, training.contexts, even_split=False),
+                              split_and_load(batch.labels, training.contexts, even_split=False)):
+        images, wanted = training.feed.prepare(images), labels
+        if settings.label_smoothing or settings.mixup:
+            wanted = targets.probabilities(labels, training.data.num_classes, settings.label_smoothing)
+        if settings.mixup:
+            images, wanted = targets.mix(images, wanted, settings.mixup, generator)
+        shards.append(Shard(images, labels, wanted))
+    return shards
