@@ -15,6 +15,7 @@ MAY_IMPORT = {
     '': {'machine'},  # gluon_fgvc/__init__.py
     'errors': set(),
     'files': set(),
+    'pickles': set(),
     'machine': set(),
     'run_folder': set(),
     'config': set(),
@@ -34,7 +35,7 @@ MAY_IMPORT = {
     'commands': {'backbones', 'config', 'data', 'deploy', 'engine', 'explain', 'machine', 'methods', 'nn', 'pages',
                  'pruning', 'run_folder', 'runs', 'studies', 'weights'},
 }
-EVERYWHERE = {'errors', 'files'}
+EVERYWHERE = {'errors', 'files', 'pickles'}
 FOREIGN = {'torch', 'd2l', 'tools', 'tests'}  # peers, the book, and what stands above the package
 
 
