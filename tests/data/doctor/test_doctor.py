@@ -11,6 +11,7 @@ from gluon_fgvc import data
 from gluon_fgvc.config import DataConfig
 from gluon_fgvc.data import BrokenImage, ImageSet, Source, doctor
 from gluon_fgvc.data.datasets import image_folder, list_file
+from gluon_fgvc.data.doctor import examination
 from gluon_fgvc.data.doctor.inspection import inspect
 from gluon_fgvc.data.findings import KINDS, Finding
 from gluon_fgvc.errors import DataError
@@ -58,8 +59,8 @@ def test_worker_processes_find_the_same(planted):
 
 
 def test_a_killed_worker_is_an_error_and_not_a_wait(planted, monkeypatch):
-    monkeypatch.setattr(doctor, 'inspect', lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(DataError, match='was killed'):
+    monkeypatch.setattr(examination, 'inspect', lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(DataError, match=r'worker process \d+ died \(exit code -9.* use fewer --workers'):
         doctor.examine(*survey(planted[0] / 'images'), workers=1)
 
 
@@ -209,7 +210,7 @@ def test_images_of_a_reader_are_looked_at_as_well(source, tmp_path):
     report = doctor.examine(Source(('ant', 'bee'), train, source(**CLEAN).test))
     assert kinds(report)[:2] == [('unreadable', ('a.rec#2',)), ('label_conflict', ('a.rec#0', 'a.rec#4', 'test0.png'))]
     assert report.statistics['width']['max'] <= 160 and report.statistics['formats'] == {'PNG': 2}
-    read = doctor.reader(Source(('ant', 'bee'), train, source(**CLEAN).test))
+    read = Source(('ant', 'bee'), train, source(**CLEAN).test).read
     np.testing.assert_array_equal(read('a.rec#1'), plant_defects.picture(5, 1))
     assert read('a.rec#2') is None and read('nowhere') is None and read(str(tmp_path / 'test0.png')) is not None
 
