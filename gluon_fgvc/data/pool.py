@@ -20,7 +20,8 @@ from mxnet import nd
 
 from gluon_fgvc.errors import DataError
 
-AHEAD = 2  # jobs a worker has been asked for
+AHEAD = 2        # jobs a worker has been asked for
+LARGE = 1 << 16  # bytes of an array that is sent by itself
 
 
 def map_in_order(function, jobs, workers, remedy):
@@ -39,8 +40,8 @@ def map_in_order(function, jobs, workers, remedy):
 class Processes:
     """Forked processes; job i is done by process i modulo their number.
 
-    :param functions: job → result, one for each process; forked, never pickled. Arrays in a result are sent as they
-        are, the rest is pickled.
+    :param functions: job → result, one for each process; forked, never pickled. Large arrays in a result are sent
+        as they are, the rest is pickled.
     :param name, remedy: of the message that a process died.
     """
 
@@ -166,20 +167,25 @@ def _serve(pipe, parents, function):
 
 
 def _send(pipe, answer):
-    """Send ``answer``: first all but the memory of its arrays, then that, uncopied."""
+    """Send ``answer``: first all but the memory of its large arrays, then that, uncopied."""
     arrays = []
-    rest = pickle.dumps(answer, 5, buffer_callback=arrays.append)
-    arrays = [array.raw() for array in arrays]
+
+    def is_small(buffer):
+        memory = buffer.raw()
+        if memory.nbytes < LARGE:
+            return True
+        arrays.append(memory)
+        return False
+
+    rest = pickle.dumps(answer, 5, buffer_callback=is_small)
     pipe.send((rest, [array.nbytes for array in arrays]))
     for array in arrays:
-        if array.nbytes:
-            pipe.send_bytes(array)
+        pipe.send_bytes(array)
 
 
 def _receive(pipe):
     rest, sizes = pipe.recv()
     arrays = [np.empty(size, np.uint8) for size in sizes]
     for array in arrays:
-        if array.nbytes:
-            pipe.recv_bytes_into(array)
+        pipe.recv_bytes_into(array)
     return pickle.loads(rest, buffers=arrays)

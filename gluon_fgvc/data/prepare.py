@@ -12,7 +12,7 @@ import shutil
 
 import cv2
 
-from gluon_fgvc.data.formats import archives, records
+from gluon_fgvc.data.formats import archives, recordio
 from gluon_fgvc.data.pool import map_in_order
 from gluon_fgvc.data.readers import Crops
 from gluon_fgvc.data.transforms import resize
@@ -148,17 +148,17 @@ def write_records(images, path, *, size, quality, workers, progress=None):
             progress.update(len(images))
         return
     with open(f'{path}.partial', 'ab') as stream:
-        done, _, end = records.scan(f'{path}.partial')
+        done, _, end = recordio.scan(f'{path}.partial')
         stream.truncate(end)
         if progress is not None:
             progress.update(len(done))
         for number, jpeg in enumerate(_encoded(images, len(done), size, quality, workers), len(done)):
-            records.write(stream, images.labels[number], number, jpeg)
+            recordio.write(stream, images.labels[number], number, jpeg)
             if progress is not None:
                 progress.update(1)
         stream.flush()
         os.fsync(stream.fileno())
-    offsets, _, _ = records.scan(f'{path}.partial')
+    offsets, _, _ = recordio.scan(f'{path}.partial')
     _write_once(f'{stem}.idx', ''.join(f'{i}\t{offset}\n' for i, offset in enumerate(offsets)))
     os.rename(f'{path}.partial', path)
 

@@ -1,7 +1,8 @@
-"""Precise BatchNorm: the statistics of the whole training set instead of a moving average.
+"""Precise BN: BatchNorm's statistics measured over many batches instead of kept as a moving average.
 
-Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, Sec. 3: the mean over many batches of each one's mean and
-variance, under the weights that the network has now. After pruning the moving averages are those of another network.
+Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021. After pruning the moving averages are those of another network;
+these are of the weights that it has now. Mean and variance are the means of the batches' own; unlike there, the
+spread of the batches' means is not added to the variance, since shuffled batches hardly differ in them.
 """
 from mxnet import autograd
 from mxnet.gluon import nn

@@ -15,13 +15,13 @@ JOBS = range(11)
 
 def slow_square(job):
     time.sleep(0.02 * (job % 3 == 0))  # later jobs are done before earlier ones
-    return job, np.full((job, 2, 3), job, np.uint8), {'empty': np.empty(0, np.float32), 'bytes': b'x' * job}
+    return job, np.full((job, 200, 300), job, np.uint8), {'empty': np.empty(0, np.float32), 'bytes': b'x' * job}
 
 
 @pytest.mark.parametrize('workers', [0, 1, 3])
 def test_results_are_in_order_and_whole(workers):
     for job, (number, array, more) in zip(JOBS, map_in_order(slow_square, JOBS, workers, 'rest')):
-        assert number == job and array.shape == (job, 2, 3) and (array == job).all() and array.dtype == np.uint8
+        assert number == job and array.shape == (job, 200, 300) and (array == job).all() and array.dtype == np.uint8
         assert more['empty'].dtype == np.float32 and more['empty'].shape == (0,) and more['bytes'] == b'x' * job
 
 
