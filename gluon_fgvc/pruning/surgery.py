@@ -18,7 +18,7 @@ class Pruned:
 
     widths: dict      # convolution → number of output channels, those that changed
     parameters: dict  # structural name → numpy array
-    dropped: list     # convolutions for whose share of constants there was no bias and no BatchNorm to take it
+    dropped: list     # convolutions without a bias or BatchNorm to take the constants handed to them
 
 
 def prune(channels, groups, kept):
