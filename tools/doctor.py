@@ -71,7 +71,8 @@ def check_data(args):
         args.json.parent.mkdir(parents=True, exist_ok=True)
         print(f'findings: {write_atomically(args.json, json.dumps(tree, indent=1))}')
     if args.report:
-        print(f'page: {write_page(args.report, tree, KINDS, doctor.reader(source))}')
+        read = source.read if source else lambda name: None
+        print(f'page: {write_page(args.report, tree, KINDS, read)}')
     return cli.PROBLEMS if report.findings else cli.OK
 
 

@@ -50,12 +50,12 @@ def main(argv=None):
             print(f'  → {prepare.unpack(archive, args.out)}')
     source = data.build(options)
     print(f"{args.name}: {len(source.classes)} classes, "
-          + ', '.join(f'{len(images):,} {images.name}' for images in prepare.splits_of(source)) + ' images')
+          + ', '.join(f'{len(images):,} {images.name}' for images in source.splits()) + ' images')
     for path in prepare.write_lists(source, args.out):
         print(path)
     if args.record:
         cv2.setNumThreads(0)  # its threads do not survive the fork
-        for images in prepare.splits_of(source):
+        for images in source.splits():
             path = os.path.join(args.out, f'{images.name}.rec')
             with progress(len(images), images.name) as bar:
                 prepare.write_records(images, path, size=args.resize, quality=args.quality, workers=args.workers,

@@ -3,8 +3,10 @@
 The result is a run folder at epoch 0: evaluate, export and visualize it like any other; --epochs trains it on as a
 whole, and so does tools/train.py --resume. Accuracies are those of the validation split. prune.json keeps the figures.
 """
+import argparse
 import json
 import sys
+import warnings
 from pathlib import Path
 
 from gluon_fgvc import config
@@ -12,29 +14,35 @@ from gluon_fgvc import runs as run
 from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.files import write_atomically
-from gluon_fgvc.pruning import channels as prune
+from gluon_fgvc.pruning import RANKINGS
 
 
 def main(argv=None):
-    parser = cli.Parser(__doc__, 'python tools/prune.py work_dirs/elpv/20260101-120000 --share 0.3 --out pruned '
+    parser = cli.Parser(__doc__, 'python tools/prune.py work_dirs/elpv/20260101-120000 --fraction 0.3 --out pruned '
                                  '--epochs 3 train.optimizer.lr=1e-4')
     parser.add_argument('run', metavar='RUN', type=Path, help='run folder of method finetune or attention_scaled')
     parser.add_argument('--out', metavar='DIR', type=Path, required=True, help='the run folder of the pruned network')
-    parser.add_argument('--ranking', choices=prune.RANKINGS, default='attention', help='default: %(default)s')
-    parser.add_argument('--share', type=float, metavar='S', help='share of the channels of each layer that goes')
+    parser.add_argument('--ranking', choices=RANKINGS, default='attention', help='default: %(default)s')
+    parser.add_argument('--fraction', type=float, metavar='F', help='of the channels of each layer that goes')
+    parser.add_argument('--share', type=float, help=argparse.SUPPRESS)  # its name until 0.2
     parser.add_argument('--threshold', type=float, metavar='T', help='instead: channels of a lower score go')
     parser.add_argument('--scope', choices=('inner', 'all'), default='inner', help='channels inside residual blocks, '
                         'or also those along shortcuts and between layers of a chain; default: %(default)s')
     parser.add_argument('--multiple', type=cli.positive, default=1, metavar='N', help='keep multiples of N channels')
     parser.add_argument('--batches', type=cli.positive, default=20, metavar='N', help='training batches for the Taylor '
-                        'ranking and for recalibrating BatchNorm; default: %(default)s')
+                        'ranking and for measuring BatchNorm anew; default: %(default)s')
     parser.add_argument('--epochs', type=int, default=0, metavar='N', help='epochs of fine-tuning; default: none')
     parser.add_argument('--which', default='best', choices=('best', 'last'), help='checkpoint; default: %(default)s')
     parser.add_argument('overrides', nargs='*', metavar='KEY=VALUE', help='overrides for the fine-tuning')
     args = parser.parse_intermixed_args(argv)  # overrides may follow options
     if args.epochs < 0:
         raise ConfigError(f'--epochs {args.epochs} must not be negative')
-    asked = {key: getattr(args, key) for key in ('ranking', 'share', 'threshold', 'scope', 'multiple', 'epochs')}
+    if args.share is not None:
+        if args.fraction is not None:
+            raise ConfigError('--share is the old name of --fraction; give one of them')
+        warnings.warn('--share is now --fraction; the old name is read until gluon_fgvc 0.3')
+        args.fraction = args.share
+    asked = {key: getattr(args, key) for key in ('ranking', 'fraction', 'threshold', 'scope', 'multiple', 'epochs')}
     result = run.prune_run(run.open_run(args.run, args.which), args.out, batches=args.batches,
                            overrides=config.parse_overrides(args.overrides), **asked)
     write_atomically(args.out / 'prune.json', json.dumps(

@@ -41,9 +41,8 @@ def build(config):
     :raises DataError: if files, labels or classes are not usable.
     """
     source = _dataset(config.name).read(config.options)
-    for images in (source.train, source.val, source.test):
-        if images is not None:
-            _check_labels(images, source.classes)
+    for images in source.splits():
+        _check_labels(images, source.classes)
     if source.val is None and config.val_fraction > 0:
         source = _carve_validation(source, config.val_fraction, config.val_seed)
     counts = np.bincount(source.train.labels, minlength=len(source.classes))
@@ -65,9 +64,8 @@ def survey(config):
     try:
         source = module.survey(config.options, findings.append) if hasattr(module, 'survey') else \
             module.read(config.options)
-        for images in (source.train, source.val, source.test):
-            if images is not None:
-                _check_labels(images, source.classes)
+        for images in source.splits():
+            _check_labels(images, source.classes)
     except DataError as error:
         return None, findings + [Finding('structure', str(error))]
     # A class may be empty in several splits.

@@ -1,10 +1,12 @@
 """What a data set is once it has been read: named images with labels, nothing decoded."""
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Callable, List, Optional, Tuple, Union
 
 import numpy as np
 
 from gluon_fgvc.data.images import Picture
+from gluon_fgvc.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -63,3 +65,31 @@ class Source:
     test: ImageSet
     val: Optional[ImageSet] = None
     groups: Optional[Tuple[str, ...]] = None  # the super-category of each class
+
+    def splits(self):
+        """Return the list of the splits that exist, in the order train, val, test."""
+        return [images for images in (self.train, self.val, self.test) if images is not None]
+
+    def find(self, name):
+        """Return the image set and the index in it of the image called ``name``, the last of that name.
+
+        :raises DataError: if no split has it.
+        """
+        if name not in self._places:
+            raise DataError(f"no split has an image '{name}'")
+        return self._places[name]
+
+    def read(self, name):
+        """Return the image called ``name``, (H,W,3) uint8 RGB, None if there is none or it cannot be read.
+
+        For pages, which show what they can.
+        """
+        try:
+            images, index = self.find(name)
+            return images.read(index)
+        except DataError:
+            return None
+
+    @cached_property
+    def _places(self):
+        return {path: (images, index) for images in self.splits() for index, path in enumerate(images.paths)}

@@ -1,29 +1,20 @@
 """Batches of images, the same bit for bit with any number of workers.
 
 Workers are handed (epoch, index), and every sample is augmented with a generator of its own, so that
-neither the worker nor the order matters. Worker processes are not those of ``gluon.data.DataLoader``: there a
-killed worker is noticed after 120 s at best and may leave a lock behind on which the main process
-waits for ever, and full shared memory (64 MiB in a container by default) hangs. Here every worker has
-a pipe of its own and no lock; that a worker died is known at once, and so is, to it, the death of its parent.
+neither the worker nor the order matters. Worker processes are those of :mod:`gluon_fgvc.data.pool`, not of
+``gluon.data.DataLoader``: there a killed worker is noticed after 120 s at best and may leave a lock behind on which
+the main process waits for ever, and full shared memory (64 MiB in a container by default) hangs.
 """
-import itertools
-import multiprocessing
-import signal
-import traceback
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from mxnet import nd
 
 from gluon_fgvc.data import samplers
 from gluon_fgvc.data.cache import ImageCache
 from gluon_fgvc.data.images import BrokenImage
+from gluon_fgvc.data.pool import Processes, Threads
 from gluon_fgvc.errors import DataError
-
-AHEAD = 2  # batches a worker has been asked for
 
 
 class Batch(NamedTuple):
@@ -68,8 +59,11 @@ class Loader:
         kept = ImageCache(len(image_set), cache, workers or 1) if cache else None
         samples = [_Samples(image_set, transform, seed if train else None, kept, number)
                    for number in range(workers or 1)]
-        self._batch = samples[0].batch
-        self._workers = (_Threads if threads else _Processes)(samples) if workers else None
+        functions = [own.batch for own in samples]
+        self._batch, self._workers = functions[0], None
+        if workers:
+            self._workers = Threads(functions) if threads else Processes(
+                functions, 'loader', 'set data.workers or data.batch_size lower')
         self._results, self._closed = iter(()), False
 
     def __len__(self):
@@ -175,111 +169,3 @@ class _Samples:
             image = self._transform.fixed(self._set.open(index))
             self._cache.put(index, image, self._number)
         return image
-
-
-class _Threads:
-    """Threads that make batches; batch i comes from thread i modulo their number."""
-
-    def __init__(self, samples):
-        self._threads = [(ThreadPoolExecutor(1), own.batch) for own in samples]
-
-    def run(self, batches):
-        """Yield the result of each of ``batches``, in order."""
-        asked, turns = deque(), itertools.cycle(self._threads)
-        for keys in batches:
-            if len(asked) == AHEAD * len(self._threads):
-                yield asked.popleft().result()
-            thread, batch = next(turns)
-            asked.append(thread.submit(batch, keys))
-        while asked:
-            yield asked.popleft().result()
-
-    def close(self):
-        for thread, _ in self._threads:
-            thread.shutdown(cancel_futures=True)
-
-
-class _Processes:
-    """Processes that make batches; batch i comes from process i modulo their number."""
-
-    def __init__(self, samples):
-        nd.waitall()  # fork while MXNet's engine is idle
-        # Forked children lack the threads of OpenCV's pool and would wait for them for ever.
-        threads = cv2.getNumThreads()
-        cv2.setNumThreads(0)
-        fork = multiprocessing.get_context('fork')
-        self._processes, self._pipes, self._asked = [], [], deque()
-        for own in samples:
-            ours, theirs = fork.Pipe()
-            self._pipes.append(ours)
-            process = fork.Process(target=_serve, args=(theirs, self._pipes, own), daemon=True)
-            process.start()
-            theirs.close()
-            self._processes.append(process)
-        cv2.setNumThreads(threads)
-
-    def run(self, batches):
-        """Yield the result of each of ``batches``, in order."""
-        while self._asked:  # an earlier run was left
-            self._take()
-        turn = 0
-        for keys in batches:
-            if len(self._asked) == AHEAD * len(self._pipes):
-                yield self._take()
-            worker, turn = turn, (turn + 1) % len(self._pipes)
-            self._asked.append(worker)
-            try:
-                self._pipes[worker].send(keys)
-            except OSError:
-                raise self._death(worker) from None
-        while self._asked:
-            yield self._take()
-
-    def _take(self):
-        worker = self._asked.popleft()
-        try:
-            shape, rest = self._pipes[worker].recv()
-            images = None
-            if shape:
-                images = np.empty(shape, np.uint8)
-                self._pipes[worker].recv_bytes_into(memoryview(images).cast('B'))
-        except (EOFError, OSError):
-            raise self._death(worker) from None
-        if isinstance(rest, str):
-            raise RuntimeError(f'a loader process failed:\n{rest}')
-        return images, *rest
-
-    def _death(self, worker):
-        process = self._processes[worker]
-        process.join(1)
-        return DataError(f'loader process {process.pid} died (exit code {process.exitcode}; -9 is often a lack of '
-                         'memory); set data.workers or data.batch_size lower')
-
-    def close(self):
-        for pipe in self._pipes:
-            pipe.close()
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            process.join()
-
-
-def _serve(pipe, parents, samples):
-    """The life of a worker: it ends when the other end of ``pipe`` is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process to handle
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for parent in parents:  # a forked copy of the other end would keep the pipe open
-        parent.close()
-    try:
-        while True:
-            keys = pipe.recv()
-            try:
-                images, *rest = samples.batch(keys)
-            except Exception:
-                pipe.send((None, traceback.format_exc()))
-                continue
-            pipe.send((None if images is None else images.shape, rest))
-            if images is not None:
-                pipe.send_bytes(memoryview(images).cast('B'))
-    except (EOFError, OSError):
-        pass

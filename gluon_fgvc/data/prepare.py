@@ -9,24 +9,17 @@ import io
 import json
 import os
 import shutil
-import signal
-import threading
-import time
-from collections import deque
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 
 import cv2
 
-from gluon_fgvc.data.formats import archives, records
+from gluon_fgvc.data.formats import archives, recordio
+from gluon_fgvc.data.pool import map_in_order
 from gluon_fgvc.data.readers import Crops
 from gluon_fgvc.data.transforms import resize
 from gluon_fgvc.errors import DataError
 from gluon_fgvc.files import hash_of_file, remove, write_atomically
 
 CHUNK = 16  # images a process is asked for at once
-AHEAD = 4   # chunks a process
 ALGORITHMS = {32: 'md5', 40: 'sha1', 64: 'sha256'}  # by the number of digits
 
 
@@ -91,7 +84,7 @@ def write_lists(source, folder):
     :raises DataError: if a file exists with another content, or a path cannot be put on a line.
     """
     written = [_write_once(os.path.join(folder, 'classes.txt'), ''.join(f'{name}\n' for name in source.classes))]
-    for images in splits_of(source):
+    for images in source.splits():
         crops = images.reader if isinstance(images.reader, Crops) else None
         if images.reader is not None and crops is None:
             continue
@@ -106,11 +99,6 @@ def write_lists(source, folder):
                              *(() if boxes is None else (f'{edge:g}' for edge in boxes[i]))])
         written.append(_write_once(os.path.join(folder, f'{images.name}.csv'), table.getvalue()))
     return written
-
-
-def splits_of(source):
-    """Return the splits that a :class:`~gluon_fgvc.data.base.Source` has."""
-    return [images for images in (source.train, source.val, source.test) if images is not None]
 
 
 def _relative(path, folder):
@@ -160,69 +148,33 @@ def write_records(images, path, *, size, quality, workers, progress=None):
             progress.update(len(images))
         return
     with open(f'{path}.partial', 'ab') as stream:
-        done, _, end = records.scan(f'{path}.partial')
+        done, _, end = recordio.scan(f'{path}.partial')
         stream.truncate(end)
         if progress is not None:
             progress.update(len(done))
         for number, jpeg in enumerate(_encoded(images, len(done), size, quality, workers), len(done)):
-            records.write(stream, images.labels[number], number, jpeg)
+            recordio.write(stream, images.labels[number], number, jpeg)
             if progress is not None:
                 progress.update(1)
         stream.flush()
         os.fsync(stream.fileno())
-    offsets, _, _ = records.scan(f'{path}.partial')
+    offsets, _, _ = recordio.scan(f'{path}.partial')
     _write_once(f'{stem}.idx', ''.join(f'{i}\t{offset}\n' for i, offset in enumerate(offsets)))
     os.rename(f'{path}.partial', path)
 
 
 def _encoded(images, first, size, quality, workers):
     """Yield the JPEGs of ``images`` from number ``first`` on."""
+    def encode(chunk):
+        return [_jpeg(images.read(index), size, quality) for index in chunk]
+
     chunks = (range(start, min(start + CHUNK, len(images))) for start in range(first, len(images), CHUNK))
-    if not workers:
-        for chunk in chunks:
-            yield from _encode(images, size, quality, chunk)
-        return
-    waiting = deque()
-    executor = ProcessPoolExecutor(workers, get_context('fork'), _start, (images, size, quality, os.getpid()))
-    try:
-        for chunk in chunks:
-            waiting.append(executor.submit(_encode_in_worker, chunk))
-            if len(waiting) >= AHEAD * workers:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    except BrokenProcessPool:
-        raise DataError('a process died while it made records (often a lack of memory); call again with fewer workers, '
-                        'and it goes on from there') from None
-    finally:
-        executor.shutdown(cancel_futures=True)
+    for jpegs in map_in_order(encode, chunks, workers, 'call again with fewer workers, and it goes on from there'):
+        yield from jpegs
 
 
-def _encode(images, size, quality, chunk):
-    jpegs = []
-    for index in chunk:
-        image = images.read(index)
-        if size and min(image.shape[:2]) > size:
-            image = resize(image, size)
-        _, jpeg = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-        jpegs.append(jpeg.tobytes())
-    return jpegs
-
-
-def _start(images, size, quality, parent):
-    """Begin the life of a worker: it ends when ``parent`` does, however that ends."""
-    global _job
-    _job = images, size, quality
-    cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _encode_in_worker(chunk):
-    return _encode(*_job, chunk)
+def _jpeg(image, size, quality):
+    if size and min(image.shape[:2]) > size:
+        image = resize(image, size)
+    _, jpeg = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return jpeg.tobytes()

@@ -48,7 +48,7 @@ def split_record(source):
     validation images, which chance may have chosen, in full. Names are relative to the folder that all share, so
     that the record holds wherever the data set lies.
     """
-    sets = [images for images in (source.train, source.val, source.test) if images is not None]
+    sets = source.splits()
     folder = os.path.commonprefix([os.path.dirname(path) for images in sets for path in images.paths])
     start = folder.rfind(os.sep) + 1 if folder and not folder.endswith(os.sep) else len(folder)
     record = {}

@@ -9,7 +9,7 @@ from gluon_fgvc import data
 from gluon_fgvc.engine import metrics
 from gluon_fgvc.engine.evaluate import evaluation, list_test, predict, predict_together, suffix_of, write_evaluation
 from gluon_fgvc.engine.log import progress
-from gluon_fgvc.errors import ConfigError, DataError
+from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.nn import complexity
 from gluon_fgvc.pages.look import look
 from gluon_fgvc.pages.report import write_report
@@ -207,18 +207,8 @@ def report(folder, source, run=None):
 
     :param run: the open :class:`Run`, whose network shows where it looks; None leaves that section out.
     """
-    indices = {}
-
-    def read(path):
-        if not indices:
-            indices.update((name, i) for i, name in enumerate(source.test.paths))
-        try:
-            return source.test.read(indices[path])
-        except (KeyError, DataError):
-            return None
-
     def look_at(path, label):
-        image = read(path)
+        image = source.read(path)
         return None if image is None else look(run, path, data.EvalTransform(run.cfg.data.eval)(image), label)
 
-    return write_report(folder, read=read, look=run and look_at)
+    return write_report(folder, read=source.read, look=run and look_at)

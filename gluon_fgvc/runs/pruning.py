@@ -7,13 +7,13 @@ from statistics import median
 import mxnet as mx
 
 from gluon_fgvc import config, data, methods
+from gluon_fgvc import pruning as prune
 from gluon_fgvc.engine import metrics
 from gluon_fgvc.engine.evaluate import predict
 from gluon_fgvc.engine.log import progress
 from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.files import write_atomically
 from gluon_fgvc.nn import Classifier, attention_convolutions, complexity
-from gluon_fgvc.pruning import channels as prune
 from gluon_fgvc.runs.build import build_method, loader_of
 from gluon_fgvc.runs.folder import WIDTHS
 from gluon_fgvc.runs.opened import open_run
@@ -23,12 +23,12 @@ BODY = 'body.'
 ROUNDS = 5  # times that speed is measured
 
 
-def prune_run(run, out, *, ranking='attention', share=None, threshold=None, scope='inner', multiple=1, batches=20,
+def prune_run(run, out, *, ranking='attention', fraction=None, threshold=None, scope='inner', multiple=1, batches=20,
               epochs=0, overrides=()):
     """Remove channels from the network of a :class:`Run` and make ``out`` the run folder of the result, at epoch 0.
 
-    :param ranking, share, threshold, scope, multiple: which channels go, see :mod:`gluon_fgvc.pruning.channels`.
-    :param batches: training batches for the Taylor ranking and for recalibrating BatchNorm.
+    :param ranking, fraction, threshold, scope, multiple: which channels go, see :mod:`gluon_fgvc.pruning`.
+    :param batches: training batches for the Taylor ranking and for measuring BatchNorm anew.
     :param epochs: of fine-tuning; 0 leaves the network as it is.
     :param overrides: pairs (dotted key, value) of the configuration of ``out``.
     :returns: dict of ``figures``: 'before', 'after' and, with epochs, 'fine-tuned' → size, speed and validation;
@@ -36,7 +36,7 @@ def prune_run(run, out, *, ranking='attention', share=None, threshold=None, scop
     :raises ConfigError: for networks or rankings that do not go together, or nothing to remove.
     :raises CheckpointError: if ``out`` holds a run.
     """
-    prune.check_amount(share, threshold)  # before anything is computed
+    prune.check_amount(fraction, threshold)  # before anything is computed
     if (out / 'config.yaml').exists():
         raise CheckpointError(f"'{out}' holds a run already; name another folder")
     net = run.method.deployed()
@@ -54,7 +54,7 @@ def prune_run(run, out, *, ranking='attention', share=None, threshold=None, scop
         scores = prune.l1_scores(channels, groups)
     elif ranking == 'taylor':
         scores = prune.taylor_scores(channels, groups, _batches(run, batches, 'ranking'))
-    kept = prune.select(groups, scores, share, threshold, multiple)
+    kept = prune.select(groups, scores, fraction, threshold, multiple)
     pruned = prune.prune(channels, groups, kept)
 
     cfg, method = _build(run, out, pruned, epochs, overrides)

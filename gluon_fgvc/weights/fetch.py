@@ -9,6 +9,7 @@ import urllib.request
 import zipfile
 import zlib
 from contextlib import contextmanager
+from typing import NamedTuple, Optional
 
 from tqdm import tqdm
 
@@ -37,7 +38,7 @@ def fetch(url, path, digest, timeout=TIMEOUT):
     :param timeout: seconds without an answer before giving up.
     :raises WeightsError: if the file cannot be fetched or has another sum.
     """
-    return _fetched(url, path, digest, f'{path}.part', timeout)
+    return _fetched(_Wanted(url, path, digest, f'{path}.part'), timeout)
 
 
 def fetch_zipped(url, file_name, digest, folder, timeout=TIMEOUT):
@@ -47,30 +48,37 @@ def fetch_zipped(url, file_name, digest, folder, timeout=TIMEOUT):
 
     :raises WeightsError: if the zip cannot be fetched, is damaged, or holds another file.
     """
-    return _fetched(url, os.path.join(folder, file_name), digest, os.path.join(folder, f'{file_name}.zip.part'),
-                    timeout, file_name)
+    path = os.path.join(folder, file_name)
+    return _fetched(_Wanted(url, path, digest, f'{path}.zip.part', file_name), timeout)
 
 
-def _fetched(url, path, digest, part, timeout, member=None):
-    if _is_right(path, digest):
-        return path
+class _Wanted(NamedTuple):
+    url: str
+    path: str                     # where the file is to be
+    digest: str                   # of the file
+    part: str                     # where what has come so far is kept
+    member: Optional[str] = None  # of the zip at ``url`` that is the file
+
+    @property
+    def algorithm(self):
+        return {40: 'sha1', 64: 'sha256'}[len(self.digest)]
+
+    def is_at(self, path):
+        return os.path.isfile(path) and hash_of_file(path, self.algorithm) == self.digest.lower()
+
+
+def _fetched(wanted, timeout):
+    if wanted.is_at(wanted.path):
+        return wanted.path
     try:
-        os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-        with _locked(part) as stream:
-            if not _is_right(path, digest):  # another process may have fetched it meanwhile
-                _fetch_and_check(url, path, digest, part, stream, timeout, member)
+        os.makedirs(os.path.dirname(wanted.path) or '.', exist_ok=True)
+        with _locked(wanted.part) as stream:
+            if not wanted.is_at(wanted.path):  # another process may have fetched it meanwhile
+                _fetch_and_check(wanted, stream, timeout)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, 'reason', None) or error
-        raise WeightsError(f"cannot fetch '{url}': {reason}".replace('\n', ' ')) from None
-    return path
-
-
-def _is_right(path, digest):
-    return os.path.isfile(path) and hash_of_file(path, _algorithm(digest)) == digest.lower()
-
-
-def _algorithm(digest):
-    return {40: 'sha1', 64: 'sha256'}[len(digest)]
+        raise WeightsError(f"cannot fetch '{wanted.url}': {reason}".replace('\n', ' ')) from None
+    return wanted.path
 
 
 @contextmanager
@@ -99,18 +107,18 @@ def _is_open_as(stream, path):
         return False
 
 
-def _fetch_and_check(url, path, digest, part, stream, timeout, member):
-    """Fetch ``url`` to ``part`` and make ``path`` of it."""
+def _fetch_and_check(wanted, stream, timeout):
+    """Fetch the part that is missing and make the file of it."""
     resumed = stream.tell() > 0
-    _download(url, stream, timeout)
-    problem = _take(path, digest, part, member)
+    _download(wanted.url, stream, timeout)
+    problem = _take(wanted)
     if problem and resumed:  # the file at the server may be another one than then
         _empty(stream)
-        _download(url, stream, timeout)
-        problem = _take(path, digest, part, member)
+        _download(wanted.url, stream, timeout)
+        problem = _take(wanted)
     if problem:
         _empty(stream)
-        raise WeightsError(f"'{url}' is not what was expected: {problem}")
+        raise WeightsError(f"'{wanted.url}' is not what was expected: {problem}")
 
 
 def _empty(stream):
@@ -118,23 +126,24 @@ def _empty(stream):
     stream.truncate()
 
 
-def _take(path, digest, part, member):
-    """Move ``part``, or its ``member``, to ``path`` if the sum is right; return None or what is wrong."""
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(part)) as scratch:  # same file system: the move is atomic
-        whole = part
-        if member is not None:
+def _take(wanted):
+    """Move the part, or its member, to where the file is to be if the sum is right; return None or what is wrong."""
+    # On the same file system: the move is atomic.
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(wanted.part)) as scratch:
+        whole = wanted.part
+        if wanted.member is not None:
             whole = os.path.join(scratch, 'file')
             try:
-                _unpack(part, member, whole)
+                _unpack(wanted.part, wanted.member, whole)
             # Besides damage: a compression that zipfile does not know, and a file that wants a password.
             except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
                 return f'a damaged zip file ({error})'
             except KeyError:
-                return f"a zip file without '{member}'"
-        if hash_of_file(whole, _algorithm(digest)) != digest.lower():
-            return f'the {_algorithm(digest)} of {os.path.basename(path)} is not {digest}'
-        os.replace(whole, path)
-    remove(part)
+                return f"a zip file without '{wanted.member}'"
+        if not wanted.is_at(whole):
+            return f'the {wanted.algorithm} of {os.path.basename(wanted.path)} is not {wanted.digest}'
+        os.replace(whole, wanted.path)
+    remove(wanted.part)
     return None
 
 

@@ -1,34 +1,30 @@
 """Read PyTorch state dicts without PyTorch and without executing what is pickled in them.
 
 A torch file is a pickle whose tensors refer to *storages*: raw bytes kept beside it, in the same
-file (legacy format, torch < 1.6) or as entries of a zip archive. A pickle is a program, and
-Python's unpickler would run any function it names. :func:`_run` interprets the few opcodes that
-state dicts are made of and knows five functions; whatever else is asked for is refused by name.
+file (legacy format, torch < 1.6) or as entries of a zip archive. A pickle is a program; this one
+is interpreted (:mod:`gluon_fgvc.pickles`) and knows three functions and the kinds of storages;
+whatever else is asked for is refused by name.
 """
 import io
 import os
-import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
 
 import numpy as np
 
+from gluon_fgvc import pickles
 from gluon_fgvc.errors import WeightsError
+from gluon_fgvc.pickles import Refused
 
 _LEGACY_MAGIC = 0x1950a86a20f9469cfc6c
 _LEGACY_PROTOCOL = 1001
-_MAX_OPCODES = 500_000    # a state dict takes about 40 a tensor; each may allocate some 100 bytes
-_COPIES = 3               # tensors may share a storage, but copies of all may not exceed this times the file
+_COPIES = 3  # tensors may share a storage, but copies of all may not exceed this times the file
 
 _STORAGES = {'torch.DoubleStorage': '<f8', 'torch.FloatStorage': '<f4', 'torch.HalfStorage': '<f2',
              'torch.BFloat16Storage': 'bfloat16', 'torch.LongStorage': '<i8', 'torch.IntStorage': '<i4',
              'torch.ShortStorage': '<i2', 'torch.CharStorage': 'i1', 'torch.ByteStorage': 'u1',
              'torch.BoolStorage': '?'}
-
-
-class _Refused(Exception):
-    """Why a file cannot be read; ``load_torch`` adds the path."""
 
 
 def load_torch(path):
@@ -47,51 +43,37 @@ def load_torch(path):
         with open(path, 'rb') as stream:
             archive = stream.read(4) == b'PK\x03\x04'
             stream.seek(0)
-            content = _read_zip(stream, size) if archive else _read_legacy(_Bounded(stream, size))
+            content = _read_zip(stream, size) if archive else _read_legacy(pickles.Bounded(stream, size))
         return _arrays(_state_dict(content), _COPIES * size)
     except OSError as error:
         raise WeightsError(f"cannot read weights '{path}': {error.strerror or error}") from None
-    except _Refused as error:
-        reason = ''.join(letter if letter.isprintable() else '?' for letter in str(error))
+    except Refused as error:
+        remedy = '; save a plain state_dict()' if isinstance(error, pickles.UnknownName) else ''
+        reason = ''.join(letter if letter.isprintable() else '?' for letter in f'{error}{remedy}')
         raise WeightsError(f"torch file '{path}': {reason[:300]}") from None
 
 
 # --- the two containers ------------------------------------------------------------------------
 
-class _Bounded:
-    """A stream that looks at how much is left before it allocates what a length in the file asks for."""
-
-    def __init__(self, stream, size):
-        self.stream, self.size, self.tell = stream, size, stream.tell
-
-    def read(self, count):
-        if not 0 <= count <= self.size - self.tell():
-            raise _Refused('is not a torch file or truncated')
-        return self.stream.read(count)
-
-    def readline(self):
-        return self.stream.readline(1000)  # of two names at most; int() of millions of digits takes for ever
-
-
 def _read_legacy(stream):
     """Four pickles (magic, version, machine, content), one of storage keys, then the storages."""
-    if _run(stream) != _LEGACY_MAGIC:
-        raise _Refused('is neither a legacy nor a zip torch file')
-    if _run(stream) != _LEGACY_PROTOCOL:
-        raise _Refused(f'has a legacy protocol other than {_LEGACY_PROTOCOL}')
-    machine = _run(stream)
+    if _load(stream) != _LEGACY_MAGIC:
+        raise Refused('is neither a legacy nor a zip torch file')
+    if _load(stream) != _LEGACY_PROTOCOL:
+        raise Refused(f'has a legacy protocol other than {_LEGACY_PROTOCOL}')
+    machine = _load(stream)
     if not isinstance(machine, dict) or machine.get('little_endian') is not True:
-        raise _Refused('was written on a big-endian machine')
+        raise Refused('was written on a big-endian machine')
     storages = {}
-    content = _run(stream, storages)
-    keys = _run(stream)
+    content = _load(stream, storages)
+    keys = _load(stream)
     if not isinstance(keys, list) or set(map(str, keys)) != set(storages) or len(keys) != len(storages):
-        raise _Refused('is damaged: its list of storages does not fit its tensors')
+        raise Refused('is damaged: its list of storages does not fit its tensors')
     for key in keys:
         storage = storages[key]
         count, = struct.unpack('<q', stream.read(8))
         if count != storage.count:
-            raise _Refused(f"is damaged: storage '{key}' has {count} elements where {storage.count} are announced")
+            raise Refused(f"is damaged: storage '{key}' has {count} elements where {storage.count} are announced")
         storage.fill(stream.read(storage.nbytes))
     return content
 
@@ -103,23 +85,23 @@ def _read_zip(stream, size):
             entries = {info.filename: info for info in archive.infolist()}
             packed = [info for info in entries.values() if info.compress_type != zipfile.ZIP_STORED]
             if packed or sum(info.file_size for info in entries.values()) > size:
-                raise _Refused('is damaged: its archive claims more bytes than the file has')
-            pickles = [name for name in entries if name.split('/')[1:] == ['data.pkl']]
-            if len(pickles) != 1:
-                raise _Refused('is a zip archive without data.pkl, not a torch file')
-            folder = pickles[0][:-len('data.pkl')]
+                raise Refused('is damaged: its archive claims more bytes than the file has')
+            found = [name for name in entries if name.split('/')[1:] == ['data.pkl']]
+            if len(found) != 1:
+                raise Refused('is a zip archive without data.pkl, not a torch file')
+            folder = found[0][:-len('data.pkl')]
             if folder + 'byteorder' in entries and archive.read(folder + 'byteorder') != b'little':
-                raise _Refused('was written on a big-endian machine')
-            pickled, storages = archive.read(pickles[0]), {}
-            content = _run(_Bounded(io.BytesIO(pickled), len(pickled)), storages)
+                raise Refused('was written on a big-endian machine')
+            pickled, storages = archive.read(found[0]), {}
+            content = _load(pickles.Bounded(io.BytesIO(pickled), len(pickled)), storages)
             for key, storage in storages.items():
                 entry = entries.get(f'{folder}data/{key}')
                 if entry is None or entry.file_size != storage.nbytes:
-                    raise _Refused(f"is damaged: storage '{key}' is missing or of another size than announced")
+                    raise Refused(f"is damaged: storage '{key}' is missing or of another size than announced")
                 storage.fill(archive.read(entry))  # also checks the CRC
             return content
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error) as error:
-        raise _Refused(f'is truncated or damaged: {error}') from None
+        raise Refused(f'is truncated or damaged: {error}') from None
 
 
 # --- the pickle --------------------------------------------------------------------------------
@@ -174,35 +156,34 @@ def _rebuild_parameter(tensor, requires_grad=False, hooks=None):
     return tensor
 
 
-def _ordered_dict(items=()):
-    return OrderedDict((_key(key), value) for key, value in items)
+class _Dictionary(OrderedDict):
+    """What ``collections.OrderedDict`` is replaced by."""
+
+    def __init__(self, items=()):
+        super().__init__((pickles.check_key(key), value) for key, value in items)
+
+    def build(self, state):
+        """Attributes such as a state dict's _metadata, of no use here."""
 
 
-_CALLABLE = {'collections.OrderedDict': _ordered_dict,
-             'torch._utils._rebuild_tensor_v2': _Tensor,
-             'torch._utils._rebuild_parameter': _rebuild_parameter}
+_DIALECT = pickles.Dialect(
+    contents='tensors',
+    opcodes=pickles.COMMON | {'BINFLOAT', 'BINPERSID'},
+    names={'collections.OrderedDict': _Dictionary, 'torch._utils._rebuild_tensor_v2': _Tensor,
+           'torch._utils._rebuild_parameter': _rebuild_parameter, **dict.fromkeys(_STORAGES)},
+    max_steps=500_000)  # a state dict takes about 40 a tensor
 
 
-class _Global:
-    """A name from the pickle that is on the list; it is looked up nowhere else."""
-
-    def __init__(self, module, name):
-        self.name = f'{module}.{name}'
-        if self.name not in _CALLABLE and self.name not in _STORAGES:
-            raise _Refused(f"asks for '{self.name}', which is not needed for tensors and is refused for "
-                           'safety; save a plain state_dict()')
+def _load(stream, storages=None):
+    """Return the value of one pickle from ``stream``; ``storages`` collects key → _Storage."""
+    storages = {} if storages is None else storages
+    return pickles.load(stream, _DIALECT, lambda identifier: _storage(identifier, storages))
 
 
-def _key(key):
-    if not isinstance(key, (str, int)):  # the hash of nested tuples can take for ever
-        raise TypeError(f'dictionary key of type {type(key).__name__}')
-    return key
-
-
-def _persistent(identifier, storages):
+def _storage(identifier, storages):
     """Return the storage that ``('storage', kind, key, device, count[, view])`` stands for."""
     tag, kind, key, _, count, *view = identifier
-    if tag != 'storage' or not isinstance(kind, _Global) or kind.name not in _STORAGES or view not in ([], [None]):
+    if tag != 'storage' or not isinstance(kind, pickles.Name) or kind.name not in _STORAGES or view not in ([], [None]):
         raise TypeError('reference to something else than a storage')
     if not isinstance(key, str) or not isinstance(count, int) or count < 0:
         raise TypeError('storage with a malformed key or size')
@@ -210,90 +191,6 @@ def _persistent(identifier, storages):
     if (storage.kind, storage.count) != (_STORAGES[kind.name], count):
         raise TypeError(f"storage '{key}' announced twice with different sizes")
     return storage
-
-
-def _call(function, arguments):
-    if not isinstance(function, _Global) or function.name not in _CALLABLE or not isinstance(arguments, tuple):
-        raise TypeError('call of something else than a function')
-    return _CALLABLE[function.name](*arguments)
-
-
-_LITERALS = {'BINUNICODE', 'SHORT_BINUNICODE', 'BININT', 'BININT1', 'BININT2', 'LONG1', 'BINFLOAT'}
-_CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False, 'EMPTY_TUPLE': ()}
-_TUPLES = {'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
-
-
-def _run(stream, storages=None):
-    """Interpret one pickle from ``stream`` and return its value; ``storages`` collects key → _Storage."""
-    storages = {} if storages is None else storages
-    stack, marks, memo = [], [], {}
-
-    def since_mark():
-        start = marks.pop()
-        items = stack[start:]
-        del stack[start:]
-        return items
-
-    try:
-        for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            name = opcode.name
-            if step >= _MAX_OPCODES:
-                raise _Refused(f'has a pickle of more than {_MAX_OPCODES} steps')
-            if name in _LITERALS:
-                stack.append(argument)
-            elif name in _CONSTANTS:
-                stack.append(_CONSTANTS[name])
-            elif name in ('BINPUT', 'LONG_BINPUT'):
-                memo[argument] = stack[-1]
-            elif name == 'MEMOIZE':
-                memo[len(memo)] = stack[-1]
-            elif name in ('BINGET', 'LONG_BINGET'):
-                stack.append(memo[argument])
-            elif name == 'MARK':
-                marks.append(len(stack))
-            elif name == 'TUPLE':
-                stack.append(tuple(since_mark()))
-            elif name in _TUPLES:
-                items = tuple(stack[-_TUPLES[name]:])
-                del stack[-_TUPLES[name]:]
-                stack.append(items)
-            elif name == 'EMPTY_DICT':
-                stack.append({})
-            elif name == 'EMPTY_LIST':
-                stack.append([])
-            elif name in ('SETITEM', 'SETITEMS'):
-                items = since_mark() if name == 'SETITEMS' else [stack.pop(-2), stack.pop()]
-                target = stack[-1]
-                if not isinstance(target, dict) or len(items) % 2:
-                    raise TypeError('items for something else than a dictionary')
-                for key, value in zip(items[::2], items[1::2]):
-                    target[_key(key)] = value
-            elif name in ('APPEND', 'APPENDS'):
-                items = since_mark() if name == 'APPENDS' else [stack.pop()]
-                if not isinstance(stack[-1], list):
-                    raise TypeError('elements for something else than a list')
-                stack[-1].extend(items)
-            elif name == 'GLOBAL':
-                stack.append(_Global(*argument.split(' ', 1)))
-            elif name == 'STACK_GLOBAL':
-                attribute, module = stack.pop(), stack.pop()
-                stack.append(_Global(module, attribute))
-            elif name == 'BINPERSID':
-                stack.append(_persistent(stack.pop(), storages))
-            elif name == 'REDUCE':
-                arguments, function = stack.pop(), stack.pop()
-                stack.append(_call(function, arguments))
-            elif name == 'BUILD':  # attributes such as a state dict's _metadata, of no use here
-                stack.pop()
-                if not isinstance(stack[-1], OrderedDict):
-                    raise TypeError('attributes for something else than a dictionary')
-            elif name == 'STOP':
-                return stack.pop()
-            elif name not in ('PROTO', 'FRAME'):
-                raise _Refused(f'uses the pickle instruction {name}, which state dicts do not need')
-    except (ValueError, TypeError, KeyError, IndexError, UnicodeDecodeError, OverflowError) as error:
-        raise _Refused(f'is not a torch file, truncated or damaged ({error})') from None
-    raise _Refused('is not a torch file, truncated or damaged')
 
 
 # --- the state dict ----------------------------------------------------------------------------
@@ -305,10 +202,10 @@ def _state_dict(content):
             content = content[wrapper]
             break
     if not isinstance(content, dict) or not content:
-        raise _Refused('holds no state dict')
+        raise Refused('holds no state dict')
     for name, value in content.items():
         if not isinstance(name, str) or not name.isprintable() or not isinstance(value, _Tensor):
-            raise _Refused(f"holds no state dict: '{name}' is not a named tensor")
+            raise Refused(f"holds no state dict: '{name}' is not a named tensor")
     if all(name.startswith('module.') for name in content):
         content = {name[len('module.'):]: tensor for name, tensor in content.items()}
     return content
@@ -317,12 +214,12 @@ def _state_dict(content):
 def _arrays(tensors, limit):
     total = sum(tensor.nbytes for tensor in tensors.values())
     if total > limit:
-        raise _Refused(f'is damaged: {total} bytes of tensors are more than {_COPIES} times the file')
+        raise Refused(f'is damaged: {total} bytes of tensors are more than {_COPIES} times the file')
     try:
         arrays = {name: tensor.array() for name, tensor in tensors.items()}
     except (ValueError, OverflowError) as error:  # numpy's own limits on a shape
-        raise _Refused(f'is damaged: {error}') from None
+        raise Refused(f'is damaged: {error}') from None
     for name, array in arrays.items():
         if array.dtype.kind == 'f' and not np.isfinite(array).all():
-            raise _Refused(f"has values in '{name}' that are not finite")
+            raise Refused(f"has values in '{name}' that are not finite")
     return arrays

@@ -1,10 +1,11 @@
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from gluon_fgvc.config import EvalView
-from gluon_fgvc.data import EvalTransform, ImageSet, Loader, read_image
+from gluon_fgvc.data import EvalTransform, ImageSet, Loader, Source, read_image
 from gluon_fgvc.data.readers import Arrays, Crops, numbered
 from gluon_fgvc.errors import DataError
 
@@ -88,3 +89,17 @@ def test_a_box_without_a_pixel_is_one_clear_error(tmp_path, write_image, box):
 def test_crops_of_one_file_have_names_of_their_own():
     assert Crops(['a.jpg', 'a.jpg'], np.array([(1, 2, 3, 4), (1.5, 2, 3, 4)])).names == [
         'a.jpg#xywh=1,2,3,4', 'a.jpg#xywh=1.5,2,3,4']
+
+
+def test_the_splits_of_a_source_and_an_image_by_its_name():
+    drawn = {name: ImageSet(name, paths, np.zeros(2, np.int64), reader=Drawn(), rows=np.array(rows))
+             for name, paths, rows in (('train', ['a', 'b'], [1, 2]), ('val', ['c', 'd'], [3, 4]),
+                                       ('test', ['e', 'a'], [5, 6]))}
+    source = Source(('x',), drawn['train'], drawn['test'])
+    assert source.splits() == [drawn['train'], drawn['test']] and source.find('b') == (drawn['train'], 1)
+    assert source.find('a') == (drawn['test'], 1)  # the later split
+    with pytest.raises(DataError, match="no split has an image 'c'"):
+        source.find('c')
+    assert source.read('c') is None and source.read('a')[0, 0, 0] == 6
+    source = replace(source, val=drawn['val'])
+    assert [images.name for images in source.splits()] == ['train', 'val', 'test'] and source.read('c')[0, 0, 0] == 3

@@ -38,7 +38,7 @@ def call(trained, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize('ranking', ['attention', 'l1', 'taylor'])
 def test_a_pruned_run(trained, call, tmp_path, ranking):
     out = tmp_path / 'pruned'
-    code, text, error = call(prune, trained / 'run', '--out', out, '--share', '0.3', '--ranking', ranking,
+    code, text, error = call(prune, trained / 'run', '--out', out, '--fraction', '0.3', '--ranking', ranking,
                              '--batches', 2)
     assert code == 0, error
     record = json.loads((out / 'prune.json').read_text())
@@ -64,7 +64,7 @@ def test_a_pruned_run(trained, call, tmp_path, ranking):
 
 
 def test_attention_is_no_cost_of_the_deployed_network(trained, call, tmp_path):
-    assert call(prune, trained / 'run', '--out', tmp_path / 'out', '--share', '0.3', '--batches', 1)[0] == 0
+    assert call(prune, trained / 'run', '--out', tmp_path / 'out', '--fraction', '0.3', '--batches', 1)[0] == 0
     plain = json.loads((tmp_path / 'out' / 'prune.json').read_text())['figures']['before']
     assert call(evaluate, trained / 'run', '--split', 'val')[0] == 0
     cost = json.loads((trained / 'run' / 'evaluation_val.json').read_text())['cost']
@@ -73,7 +73,7 @@ def test_attention_is_no_cost_of_the_deployed_network(trained, call, tmp_path):
 
 def test_training_goes_on_and_pruning_again(trained, call, tmp_path):
     out, again = tmp_path / 'pruned', tmp_path / 'again'
-    code, text, error = call(prune, trained / 'run', '--out', out, '--share', '0.5', '--epochs', 1, '--batches', 2,
+    code, text, error = call(prune, trained / 'run', '--out', out, '--fraction', '0.5', '--epochs', 1, '--batches', 2,
                              'train.optimizer.lr=1e-4')
     assert code == 0 and 'fine-tuned' in text, error
     assert engine.open_run(out, 'last').epoch == 1
@@ -85,19 +85,19 @@ def test_training_goes_on_and_pruning_again(trained, call, tmp_path):
     (tmp_path / 'kept.json').rename(out / 'widths.json')
     code, _, error = call(train, '--cfg', out / 'config.yaml', '--resume', '--work-dir', out, '--no-test')
     assert code == 0, error
-    code, _, error = call(prune, out, '--out', again, '--share', '0.5', '--ranking', 'l1', '--batches', 2)
+    code, _, error = call(prune, out, '--out', again, '--fraction', '0.5', '--ranking', 'l1', '--batches', 2)
     assert code == 0, error
     first, second = (json.loads((folder / 'widths.json').read_text())['widths'] for folder in (out, again))
     assert second['stage1.1.out.0'] == first['stage1.1.out.0'] - first['stage1.1.out.0'] // 2
-    code, _, error = call(prune, out, '--out', tmp_path / 'x', '--share', '0.5')
+    code, _, error = call(prune, out, '--out', tmp_path / 'x', '--fraction', '0.5')
     assert code == 2 and 'has no attention weights to rank by; use --ranking l1 or taylor' in error
 
 
 @pytest.mark.parametrize('words, code, says', [
-    (('--threshold', '9'), 2, 'threshold 9 removes all 24 channels of'), ((), 2, 'give a share of the channels'),
-    (('--share', '1.5'), 2, 'share 1.5 must be'), (('--share', '0.2', '--epochs', '-1'), 2, '--epochs -1'),
-    (('--share', '0.2', '--ranking', 'l2'), 2, 'invalid choice'),
-    (('--share', '0.2', 'train.epoch=3'), 2, "unknown key 'epoch'")])
+    (('--threshold', '9'), 2, 'threshold 9 removes all 24 channels of'), ((), 2, 'give a fraction of the channels'),
+    (('--fraction', '1.5'), 2, 'fraction 1.5 must be'), (('--fraction', '0.2', '--epochs', '-1'), 2, '--epochs -1'),
+    (('--fraction', '0.2', '--ranking', 'l2'), 2, 'invalid choice'),
+    (('--fraction', '0.2', 'train.epoch=3'), 2, "unknown key 'epoch'")])
 def test_errors_are_one_line(trained, call, tmp_path, words, code, says):
     found, _, error = call(prune, trained / 'run', '--out', tmp_path / 'out', *words)
     assert found == code and says in error and error.count('\n') == 1
@@ -106,6 +106,14 @@ def test_errors_are_one_line(trained, call, tmp_path, words, code, says):
 
 def test_an_existing_run_is_left_alone(trained, call):
     config = (trained / 'run' / 'config.yaml').read_bytes()
-    code, _, error = call(prune, trained / 'run', '--out', trained / 'run', '--share', '0.2')
+    code, _, error = call(prune, trained / 'run', '--out', trained / 'run', '--fraction', '0.2')
     assert code == 1 and 'holds a run already' in error
     assert (trained / 'run' / 'config.yaml').read_bytes() == config
+
+
+def test_the_old_name_of_fraction_is_read_with_a_warning(trained, call, tmp_path):
+    with pytest.warns(UserWarning, match='--share is now --fraction'):
+        assert call(prune, trained / 'run', '--out', tmp_path / 'out', '--share', '0.3', '--batches', 1)[0] == 0
+    assert json.loads((tmp_path / 'out' / 'prune.json').read_text())['fraction'] == 0.3
+    code, _, error = call(prune, trained / 'run', '--out', tmp_path / 'x', '--share', '0.3', '--fraction', '0.3')
+    assert code == 2 and 'give one of them' in error

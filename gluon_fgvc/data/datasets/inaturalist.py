@@ -79,9 +79,10 @@ def read(options):
             raise DataError(f"'{path}' and '{tables['train']}' do not have the same ids of categories")
         categories = named
     chosen = _choose(categories, options.supercategory)
-    train = _image_set('train', root, tables['train'], loaded, categories, chosen)
+    train = _image_set('train', root, tables['train'], _annotated(loaded, tables['train'], categories), chosen)
     del loaded  # hundreds of megabytes
-    val = _image_set('val', root, tables['val'], _load(tables['val']), categories, chosen)
+    val = _image_set('val', root, tables['val'],
+                     _annotated(_load(tables['val']), tables['val'], categories), chosen)
     published = [COUNTS[year].get(group, (0, 0, 0)) for group in
                  ([options.supercategory] if options.supercategory else COUNTS[year])]
     annotations.check_counts(root, options.complete, **{
@@ -105,15 +106,15 @@ def _choose(categories, supercategory):
     return [k for k in sorted(categories) if supercategory in (None, categories[k].group)]
 
 
-def _image_set(split, root, path, loaded, categories, chosen):
-    files = {}
+def _annotated(loaded, path, categories):
+    """Return the list of (file, category) of all images that have an annotation, in the order of the images."""
+    files, labels = {}, {}
     for number, image in enumerate(_list(loaded, 'images', path), 1):
         place = f"'{path}', image {number}"
         key, name = _member(image, 'id', int, place), _member(image, 'file_name', str, place)
         if key in files:
             raise DataError(f'{place}: id {key} is given twice')
         files[key] = annotations.inside('', name, place)
-    index, labels = {k: i for i, k in enumerate(chosen)}, {}
     for number, annotation in enumerate(_list(loaded, 'annotations', path), 1):
         place = f"'{path}', annotation {number}"
         image, category = (_member(annotation, name, int, place) for name in ('image_id', 'category_id'))
@@ -123,13 +124,20 @@ def _image_set(split, root, path, loaded, categories, chosen):
         if image in labels:
             raise DataError(f'{place}: image {image} has an annotation already')
         labels[image] = category
-    ids = [key for key in files if labels.get(key) in index]
-    if not ids:
+    return [(file, labels[key]) for key, file in files.items() if key in labels]
+
+
+def _image_set(split, root, path, annotated, chosen):
+    """Return the images of the ``chosen`` categories, which become classes 0, 1, …"""
+    index = {category: k for k, category in enumerate(chosen)}
+    rows = [(file, index[category]) for file, category in annotated if category in index]
+    if not rows:
         raise DataError(f"'{path}' has no annotated image of these classes")
-    base = archives.find(root, files[ids[0]]) or root
-    paths = [os.path.join(base, files[key]) for key in ids]
+    files, labels = zip(*rows)
+    base = archives.find(root, files[0]) or root
+    paths = [os.path.join(base, file) for file in files]
     annotations.check_files(paths)
-    return ImageSet(split, paths, np.array([index[labels[key]] for key in ids], np.int64))
+    return ImageSet(split, paths, np.array(labels, np.int64))
 
 
 def _categories(rows, path):

@@ -7,7 +7,7 @@ import numpy as np
 
 from gluon_fgvc.config import option
 from gluon_fgvc.data.base import ImageSet, Source
-from gluon_fgvc.data.formats import records
+from gluon_fgvc.data.formats import recordio
 from gluon_fgvc.data.formats.annotations import read_names
 from gluon_fgvc.data.readers import numbered
 from gluon_fgvc.errors import DataError
@@ -37,7 +37,7 @@ def read(options):
 
 
 def _image_set(split, path):
-    offsets, labels, end = records.scan(path)
+    offsets, labels, end = recordio.scan(path)
     size = os.path.getsize(path)
     if not len(offsets) or end != size:
         raise DataError(f"'{path}' is not a file of image records, or damaged: {len(offsets):,} records are whole, "
@@ -46,4 +46,5 @@ def _image_set(split, path):
     if len(wrong):
         raise DataError(f"'{path}', record {wrong[0]}: its label {labels[wrong[0]]:g} is not a class index; records "
                         'with one label each are read')
-    return ImageSet(split, numbered(path, len(offsets)), labels.astype(np.int64), reader=records.Records(path, offsets))
+    return ImageSet(split, numbered(path, len(offsets)), labels.astype(np.int64),
+                    reader=recordio.Records(path, offsets))

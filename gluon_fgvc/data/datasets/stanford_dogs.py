@@ -35,9 +35,8 @@ def read(options):
     for split in ('train', 'test'):
         path = os.path.join(archives.base_of(root, f'{split}_list.mat', 'the contents of images.tar and lists.tar'),
                             f'{split}_list.mat')
-        files, labels = matlab.load(path, 'file_list', 'labels')
-        sets.append(_image_set(split, root, path, matlab.column(path, files, 'text'),
-                               matlab.column(path, labels, 'number'), names, options.crop))
+        images, files = _image_set(split, root, path, names)
+        sets.append(_cropped(images, root, files) if options.crop else images)
     if sorted(names) != list(range(len(names))):
         raise DataError(f"'{path}': its labels are not 1 to {len(names)}")
     annotations.check_counts(root, options.complete, classes=(len(names), CLASSES),
@@ -46,7 +45,10 @@ def read(options):
     return Source(tuple(annotations.readable(names[k].split('-', 1)[-1]) for k in range(len(names))), *sets)
 
 
-def _image_set(split, root, path, files, labels, names, crop):
+def _image_set(split, root, path, names):
+    """Return the images of a list, and their files in the folder Images; ``names`` collects label → folder."""
+    files, labels = matlab.load(path, 'file_list', 'labels')
+    files, labels = matlab.column(path, files, 'text'), matlab.column(path, labels, 'number')
     places = [f"'{path}', file {i}" for i in range(1, len(files) + 1)]
     if len(labels) != len(files):
         raise DataError(f"'{path}' has {len(files)} files and {len(labels)} labels")
@@ -60,9 +62,10 @@ def _image_set(split, root, path, files, labels, names, crop):
             raise DataError(f"{place}: class {label + 1} is folder '{folder}' here, '{names[label]}' before")
     paths = [os.path.join(base, name) for name in relative]
     annotations.check_files(paths)
-    images = ImageSet(split, paths, labels)
-    if not crop:
-        return images
+    return ImageSet(split, paths, labels), files
+
+
+def _cropped(images, root, files):
     stems = [os.path.splitext(os.path.join('Annotation', file))[0] for file in files]
     base = archives.base_of(root, stems[0], 'the contents of annotation.tar, for data.crop')
     return Crops.of(images, np.array([_largest_box(os.path.join(base, name)) for name in stems]))

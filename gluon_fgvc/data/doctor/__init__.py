@@ -1,4 +1,4 @@
 """What is wrong with a data set: every image is looked at once, and fingerprints are compared."""
-from gluon_fgvc.data.doctor.examination import Report, count, examine, reader, table
+from gluon_fgvc.data.doctor.examination import Report, count, examine, table
 
-__all__ = ['Report', 'count', 'examine', 'reader', 'table']
+__all__ = ['Report', 'count', 'examine', 'table']

@@ -3,11 +3,8 @@
 :func:`examine` looks at every image once and compares their fingerprints; its :class:`Report` becomes a table,
 a JSON tree, or a page (``gluon_fgvc.pages.data``).
 """
-import multiprocessing
 import os
 from collections import Counter, defaultdict
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from textwrap import shorten
 from typing import List
@@ -17,7 +14,7 @@ import numpy as np
 from gluon_fgvc.data.doctor.fingerprints import near_pairs
 from gluon_fgvc.data.doctor.inspection import inspect
 from gluon_fgvc.data.findings import KINDS, Finding
-from gluon_fgvc.errors import DataError
+from gluon_fgvc.data.pool import map_in_order
 
 CHUNK = 32  # images that a worker gets at a time
 
@@ -54,7 +51,7 @@ def examine(source, findings=(), workers=0, progress=None):
     """
     if source is None:
         return Report(list(findings), {})
-    splits = _splits_of(source)
+    splits = source.splits()
     where = [(images, index) for images in splits for index in range(len(images))]
     seen = []
     for chunk in _inspections(splits, workers):
@@ -73,56 +70,18 @@ def examine(source, findings=(), workers=0, progress=None):
 
 def count(source):
     """Return how many images :func:`examine` will look at."""
-    return sum(len(images) for images in _splits_of(source))
-
-
-def reader(source):
-    """Return a function that reads an image by the name it has in findings, RGB, None if it cannot be read."""
-    index = {}
-
-    def read(name):
-        if not index:
-            index.update((path, (images, i)) for images in _splits_of(source) for i, path in enumerate(images.paths))
-        try:
-            images, i = index[name]
-            return images.read(i)
-        except (KeyError, DataError):
-            return None
-    return read
-
-
-def _splits_of(source):
-    return [images for images in (source.train, source.val, source.test) if images is not None] if source else []
-
-
-# --- looking ---------------------------------------------------------------------------------
-
-_splits = None  # what a worker process looks at; forked, never pickled
+    return sum(map(len, source.splits())) if source else 0
 
 
 def _inspections(splits, workers):
     """Yield lists of inspections, in order."""
-    global _splits
+    def look(chunk):
+        images, indices = chunk
+        return [inspect(splits[images], index) for index in indices]
+
     chunks = [(number, range(start, min(start + CHUNK, len(images))))
               for number, images in enumerate(splits) for start in range(0, len(images), CHUNK)]
-    _splits = splits
-    try:
-        if workers == 0:
-            yield from map(_look, chunks)
-            return
-        with ProcessPoolExecutor(workers, multiprocessing.get_context('fork')) as pool:
-            try:
-                yield from pool.map(_look, chunks)
-            except BrokenProcessPool:
-                raise DataError('a process that read images was killed, perhaps for want of memory; use fewer '
-                                '--workers') from None
-    finally:
-        _splits = None
-
-
-def _look(chunk):
-    number, indices = chunk
-    return [inspect(_splits[number], index) for index in indices]
+    return map_in_order(look, chunks, workers, 'use fewer --workers')
 
 
 # --- findings --------------------------------------------------------------------------------

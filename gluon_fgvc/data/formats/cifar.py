@@ -1,17 +1,15 @@
 """The files of CIFAR-10 and CIFAR-100, in their two kinds: Python pickles and binary rows.
 
-A pickle is a program that Python's unpickler would run. These are arrays and lists, so of all that a pickle can
-name only the three functions that make an array are known, and they are replaced by ones of our own that
-remember and do nothing.
+The pickles are arrays and lists, so of all that they can name only what makes an array is known; nothing in them is
+executed (:mod:`gluon_fgvc.pickles`).
 """
 import io
-import pickle
-import pickletools
 from dataclasses import dataclass
 from typing import Dict, List
 
 import numpy as np
 
+from gluon_fgvc import pickles
 from gluon_fgvc.data.base import ImageSet
 from gluon_fgvc.data.formats import annotations
 from gluon_fgvc.data.readers import Arrays, numbered
@@ -20,7 +18,7 @@ from gluon_fgvc.errors import DataError
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 TRAIN, TEST = 50000, 10000
-MAX_BYTES, MAX_STEPS, MAX_TUPLES = 2 ** 28, 2 ** 20, 20  # an array takes six tuples; the hash of a nest takes for ever
+MAX_BYTES = 2 ** 28
 
 
 @dataclass
@@ -126,14 +124,6 @@ def _bytes(path):
 
 # --- the pickle ------------------------------------------------------------------------------
 
-_TUPLES = {'TUPLE', 'TUPLE1', 'TUPLE2', 'TUPLE3'}
-_OPCODES = _TUPLES | {
-    'PROTO', 'FRAME', 'STOP', 'MARK', 'NONE', 'NEWTRUE', 'NEWFALSE', 'BININT', 'BININT1', 'BININT2', 'LONG1',
-    'SHORT_BINSTRING', 'BINSTRING', 'SHORT_BINBYTES', 'BINBYTES', 'SHORT_BINUNICODE', 'BINUNICODE', 'EMPTY_TUPLE',
-    'EMPTY_LIST', 'EMPTY_DICT', 'APPEND', 'APPENDS', 'SETITEM', 'SETITEMS', 'BINPUT', 'LONG_BINPUT', 'BINGET',
-    'LONG_BINGET', 'MEMOIZE', 'GLOBAL', 'STACK_GLOBAL', 'REDUCE', 'BUILD'}
-
-
 class _Array:
     """What ``numpy.core.multiarray._reconstruct`` is replaced by: an array of bytes, once its state is known."""
 
@@ -142,7 +132,7 @@ class _Array:
     def __init__(self, *_):
         pass
 
-    def __setstate__(self, state):
+    def build(self, state):
         _, shape, kind, by_columns, data = state
         data = data.encode('latin-1') if isinstance(data, str) else data  # a text is what Python 2 had for bytes
         if not isinstance(kind, _Kind) or by_columns or not isinstance(data, bytes):
@@ -154,37 +144,30 @@ class _Kind:
     """What ``numpy.dtype`` is replaced by; only bytes will do."""
 
     def __init__(self, name, *_):
+        if not isinstance(name, str):
+            raise TypeError('array type that is no text')
         if name not in ('u1', '|u1'):
             raise ValueError(f'array of type {name!r}, not of bytes')
 
-    def __setstate__(self, state):
-        pass
+    def build(self, state):
+        """Byte order and the like, of no use here."""
 
 
-class _Unpickler(pickle.Unpickler):
-    _KNOWN = {('numpy.core.multiarray', '_reconstruct'): _Array, ('numpy._core.multiarray', '_reconstruct'): _Array,
-              ('numpy', 'dtype'): _Kind, ('numpy', 'ndarray'): None}
-
-    def find_class(self, module, name):
-        if (module, name) not in self._KNOWN:
-            raise pickle.UnpicklingError(f'it asks for {module}.{name}, which is refused for safety')
-        return self._KNOWN[module, name]
+_DIALECT = pickles.Dialect(
+    contents='arrays and lists',
+    opcodes=pickles.COMMON | {'BINSTRING', 'SHORT_BINSTRING', 'BINBYTES', 'SHORT_BINBYTES'},
+    names={'numpy.core.multiarray._reconstruct': _Array, 'numpy._core.multiarray._reconstruct': _Array,
+           'numpy.dtype': _Kind, 'numpy.ndarray': None},
+    max_steps=2 ** 20)
 
 
 def _load(path):
     data = _bytes(path)
     try:
-        tuples = 0
-        for step, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-            tuples += opcode.name in _TUPLES
-            if opcode.name not in _OPCODES:
-                raise pickle.UnpicklingError(f'it uses the instruction {opcode.name}, which arrays and lists do not '
-                                             'need')
-            if step > MAX_STEPS or tuples > MAX_TUPLES or 'PUT' in opcode.name and argument > MAX_STEPS:
-                raise pickle.UnpicklingError('it is longer than any file of CIFAR')
-        content = _Unpickler(io.BytesIO(data), encoding='latin-1').load()
-    except Exception as error:  # damage shows as whatever the unpickler stumbles over
-        raise DataError(f"'{path}' is not a pickle of CIFAR, or damaged: {' '.join(str(error).split())}") from None
+        content = pickles.load(pickles.Bounded(io.BytesIO(data), len(data)), _DIALECT)
+    except pickles.Refused as error:
+        reason = ' '.join(str(error).split())[:300]
+        raise DataError(f"'{path}' is not a pickle of CIFAR, or damaged: it {reason}") from None
     if not isinstance(content, dict):
         raise DataError(f"'{path}' is not a pickle of CIFAR: it holds no dict")
     return content
