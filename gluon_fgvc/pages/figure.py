@@ -64,23 +64,18 @@ class Drawing:
 
 
 @contextlib.contextmanager
-def drawing(width, height, margins=None):
+def drawing(width, height, margins):
     """Give a :class:`Drawing` of ``width`` by ``height`` pixels, to be drawn and turned into SVG inside of ``with``.
 
-    :param margins: (left, right, top, bottom) of the axes in pixels; None leaves that to matplotlib, which makes room
-        for what is drawn.
+    :param margins: (left, right, top, bottom) of the axes in pixels.
     """
     import matplotlib
     from matplotlib.figure import Figure
+    left, right, top, bottom = margins
     with matplotlib.rc_context(_settings()):
-        # A point is a pixel at 72 of them an inch.
-        figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout=None if margins else 'constrained')
-        if margins:
-            left, right, top, bottom = margins
-            axes = figure.add_axes((left / width, bottom / height, (width - left - right) / width,
-                                    (height - top - bottom) / height))
-        else:
-            axes = figure.add_subplot()
+        figure = Figure(figsize=(width / 72, height / 72), dpi=72)  # a point is a pixel at 72 of them an inch
+        axes = figure.add_axes((left / width, bottom / height, (width - left - right) / width,
+                                (height - top - bottom) / height))
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0, pad=6)
         axes.set_axisbelow(True)
