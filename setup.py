@@ -21,6 +21,7 @@ setup(
     author='gluon_fgvc contributors',
     license='Apache-2.0',
     packages=find_packages(include=['gluon_fgvc', 'gluon_fgvc.*']),
+    package_data={'gluon_fgvc.pages': ['*.css', '*.js']},
     python_requires='>=3.9,<3.12',
     install_requires=[
         'numpy>=1.22,<1.24',  # MXNet uses names that 1.24 removed, though its metadata allows them

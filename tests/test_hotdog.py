@@ -22,11 +22,12 @@ from gluon_fgvc.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from gluon_fgvc.commands import cli
 from gluon_fgvc.engine.fit import TrainingData, fit
 from gluon_fgvc.engine.log import Log
+from gluon_fgvc.studies import plan_file
 from tests import hotdog_archive, hotdog_book
 from tools import study, train
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / 'configs/finetune').glob('hotdog_*.yaml'))
+STUDIES = sorted((ROOT / 'studies').glob('hotdog*.yaml'))
 FINETUNED = ROOT / 'configs/finetune/hotdog_resnet18_v2.yaml'
 
 
@@ -34,8 +35,10 @@ def load(path, *overrides):
     return run.load_config(path, config.parse_overrides(overrides))
 
 
-def variant(name):
-    return FINETUNED.with_name(f'hotdog_resnet18_v2_{name}.yaml')
+def variants():
+    """Dict of (study, variant) → configuration."""
+    return {(path.stem, variant.name): load(ROOT / variant.config, *variant.overrides)
+            for path in STUDIES for variant in plan_file.read(path).variants}
 
 
 # --- configurations and commands -------------------------------------------------------------
@@ -50,35 +53,39 @@ def test_the_configurations_are_the_book_s():
     assert cfg.data.val_fraction == 0.1  # the book has no validation split
 
 
-@pytest.mark.parametrize('name, overrides', [
-    ('scratch', ('backbone.weights=none', 'train.optimizer.lr=0.1', 'method.lr_mult=1')),
-    ('larger_lr', ('train.optimizer.lr=0.1',)),
-    ('frozen', ('method.cut=fc',)),
-    ('imagenet_row', ('method.init_from_imagenet={0: hotdog}',))])
-def test_the_other_configurations_differ_from_it_in_nothing_else(name, overrides):
-    assert load(variant(name)) == load(FINETUNED, *overrides) != load(FINETUNED)
+@pytest.mark.parametrize('study_name, name, overrides', [
+    ('hotdog', 'whole', ()),
+    ('hotdog', 'scratch', ('backbone.weights=none', 'train.optimizer.lr=0.1', 'method.lr_mult=1')),
+    ('hotdog', 'frozen', ('method.cut=fc',)),
+    ('hotdog', 'imagenet-row', ('method.init_from_imagenet={0: hotdog}',)),
+    ('hotdog_lr', 'lr0.1', ('train.optimizer.lr=0.1',))])
+def test_the_variants_differ_from_it_in_nothing_else(study_name, name, overrides):
+    assert variants()[study_name, name] == load(FINETUNED, *overrides)
+    assert (load(FINETUNED, *overrides) != load(FINETUNED)) == (name != 'whole')
 
 
 def test_the_halves_of_the_comparison_see_the_same_images():
-    tuned, scratch = load(variant('tuned')), load(variant('tuned_scratch'))
+    found = variants()
+    tuned, scratch = found['hotdog_tuned', 'tuned'], found['hotdog_tuned', 'tuned-scratch']
     assert tuned.data == scratch.data and (tuned.backbone.weights, scratch.backbone.weights) == ('zoo', 'none')
+    assert tuned.data.train.color_jitter == 0.2 and scratch.train.schedule.warmup == 5
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_print_config_gives_a_configuration_that_reads_back(path, capsys):
-    assert cli.run(train.main, ['--cfg', str(path), '--print-config']) == 0
+def test_print_config_gives_a_configuration_that_reads_back(capsys):
+    assert cli.run(train.main, ['--cfg', str(FINETUNED), '--print-config']) == 0
     tree = yaml.safe_load(capsys.readouterr().out)
-    assert config.from_tree(tree, data.options, lambda name: type(load(path).method.options)) == load(path)
+    method_options = type(load(FINETUNED).method.options)
+    assert config.from_tree(tree, data.options, lambda name: method_options) == load(FINETUNED)
 
 
 def commands():
-    """Every command line of the tutorial and of the configurations' headers."""
+    """Every command line of the tutorial and of the headers of its files."""
     text = (ROOT / 'docs/tutorials/hotdog.md').read_text('utf-8')
-    for path in CONFIGS:
+    for path in [FINETUNED, *STUDIES]:
         text += re.sub(r'(?m)^# ?', '', path.read_text('utf-8'))
     lines = text.replace('\\\n', ' ').splitlines()
     found = {line.strip() for line in lines if re.match(r'\s*python tools/(train|study)\.py ', line)}
-    return sorted(line.replace('$lr', '0.05') for line in found)
+    return sorted(found)
 
 
 @pytest.mark.parametrize('command', commands())
@@ -91,9 +98,9 @@ def test_the_commands_are_accepted(command, tmp_path, monkeypatch):
         assert cli.run(train.main, [*words[1:], '--print-config']) == 0
 
 
-def test_every_configuration_is_in_the_tutorial():
+def test_every_study_is_in_the_tutorial():
     text = (ROOT / 'docs/tutorials/hotdog.md').read_text('utf-8')
-    assert len(CONFIGS) == 7 and [path.name for path in CONFIGS if path.name not in text] == []
+    assert len(STUDIES) == 3 and [path.name for path in STUDIES if path.name not in text] == []
 
 
 # --- from end to end -------------------------------------------------------------------------
@@ -195,7 +202,8 @@ SMALL = ('data.train={}', 'data.eval={}', 'data.batch_size=8', 'data.workers=0',
 
 @pytest.mark.parametrize('batch_norm', ['moving', 'fixed'])
 def test_exercise_3_freezes_every_bit_of_the_body_on_the_cpu(images, initial, tmp_path, batch_norm):
-    cfg = load(variant('frozen'), *SMALL, 'train.epochs=1', f'data.root={images}', f'method.batch_norm={batch_norm}')
+    cfg = load(FINETUNED, 'method.cut=fc', *SMALL, 'train.epochs=1', f'data.root={images}',
+               f'method.batch_norm={batch_norm}')
     method, _, final = fit_ours(cfg, initial, tmp_path / 'run')
     before = np.load(initial)
     changed = {name for name in final if final[name].tobytes() != before[name].tobytes()}
@@ -225,7 +233,8 @@ def test_exercise_4_starts_from_that_row(tmp_path):
     zoo.output.bias.initialize(mx.init.Normal(), force_reinit=True)
     zoo(mx.nd.zeros((1, 3, 32, 32)))
     zoo.save_parameters(str(tmp_path / 'zoo.params'))
-    method, _ = run.build_method(load(variant('imagenet_row'), f'backbone.weights={tmp_path / "zoo.params"}'), 2,
+    method, _ = run.build_method(load(FINETUNED, 'method.init_from_imagenet={0: hotdog}',
+                                      f'backbone.weights={tmp_path / "zoo.params"}'), 2,
                                  [mx.cpu()])
     ours, theirs = method.net.classifier, zoo.output
     for kind in ('weight', 'bias'):

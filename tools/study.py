@@ -12,9 +12,9 @@ from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.files import write_atomically
 from gluon_fgvc.studies import page as study_page
+from gluon_fgvc.studies import plan_file, schedule_search
 from gluon_fgvc.studies import results as study_results
 from gluon_fgvc.studies import runs as study
-from gluon_fgvc.studies import schedule_search
 
 OVERRIDE = re.compile(r'[A-Za-z_]\w*(\.\w+)+=.*', re.DOTALL)
 TRAIN = (sys.executable, str(Path(__file__).with_name('train.py')))
@@ -27,7 +27,9 @@ def main(argv=None, train=TRAIN):
     parser.add_argument('--name', help='of the study and its file of results')
     parser.add_argument('--cfg', '--config', '--config-file', dest='cfg', nargs='+', metavar='FILE',
                         help='configuration files')
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='S', help='values of run.seed; default: 0')
+    parser.add_argument('--study', metavar='FILE', help='a file of studies/, in the place of --name, --cfg, --seeds, '
+                        '--folds and --evaluate; --variant NAME then picks some of its variants')
+    parser.add_argument('--seeds', nargs='+', type=int, metavar='S', help='values of run.seed; default: 0')
     parser.add_argument('--folds', nargs='+', type=int, default=[], metavar='F',
                         help='values of data.fold, for data sets that have it')
     parser.add_argument('--variant', dest='variants', action='append', metavar=('NAME KEY=VALUE …'),
@@ -52,14 +54,23 @@ def main(argv=None, train=TRAIN):
     if args.overrides:
         raise ConfigError(f"'{args.overrides[0]}' is not of the form section.key=value, e.g. train.epochs=3")
 
+    from_file = plan_file.read(args.study) if args.study else None
+    if from_file:
+        given = [word for word in ('name', 'cfg', 'seeds', 'folds', 'evaluate', 'search') if getattr(args, word)]
+        if given or any(variants.values()):
+            raise ConfigError(f"--study: the file says {'--' + given[0] if given else 'what its variants change'}; "
+                              'change it there')
+        args.name, args.evaluate = from_file.name, from_file.evaluate
+    args.seeds = args.seeds or [0]
     if args.search:
         return search(args, overrides, train)
     failed = []
     if not args.render:
-        if not args.name or not args.cfg:
-            raise ConfigError('give --name and --cfg, or --render alone')
-        runs = study.plan(args.name, args.cfg, args.seeds, args.folds, overrides, args.work_dir,
-                          [(name, variants[name]) for name in args.variants or ()])
+        if not from_file and (not args.name or not args.cfg):
+            raise ConfigError('give --study, or --name and --cfg, or --render alone')
+        runs = from_file.runs(args.work_dir, args.variants or (), overrides) if from_file else study.plan(
+            args.name, args.cfg, args.seeds, args.folds, overrides, args.work_dir,
+            [(name, variants[name]) for name in args.variants or ()])
         study_results.check_results(args.name, runs, args.results)
         print('\n'.join(study.describe(runs, args.evaluate)), flush=True)
         if args.plan:

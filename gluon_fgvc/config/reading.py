@@ -42,7 +42,7 @@ _Loader.add_constructor('tag:yaml.org,2002:map',
                         lambda loader, node: _mapping_without_repeats(loader, node, deep=True))
 
 
-def _parse_yaml(text, place):
+def parse_yaml(text, place):
     """Return (value, {key path: line number}) of a YAML text."""
     try:
         node = yaml.compose(text, Loader=_Loader)
@@ -82,7 +82,7 @@ def parse_overrides(words):
             raise ConfigError(f"override '{word}' has no value; write '{word} VALUE' or '{word}=VALUE'")
         if not re.fullmatch(r'[A-Za-z_]\w*(\.[A-Za-z_]\w*)+', key):
             raise ConfigError(f"override '{key}' is not of the form section.key, e.g. train.epochs=3")
-        pairs.append((key, _parse_yaml(text, f"override '{key}'")[0]))
+        pairs.append((key, parse_yaml(text, f"override '{key}'")[0]))
     return pairs
 
 
@@ -319,7 +319,7 @@ def load(path, overrides=(), *, data_options, method_options):
         raise ConfigError(f"cannot read configuration '{path}': {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"'{path}' is not a text file in UTF-8") from None
-    tree, lines = _parse_yaml(text, str(path))
+    tree, lines = parse_yaml(text, str(path))
     if isinstance(tree, dict):
         tree, overrides = with_new_names(tree, str(path)), [(_new_key(key), value) for key, value in overrides]
         lines = {tuple(_new_key('.'.join(keys)).split('.')): line for keys, line in lines.items()}

@@ -1,10 +1,8 @@
 """Intervals, spreads and calibration: the few formulas that turn counts into honest statements."""
-import math
+import statistics
 from typing import NamedTuple
 
 import numpy as np
-
-_Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
 
 def wilson(correct, images):
@@ -13,26 +11,21 @@ def wilson(correct, images):
     Unlike the textbook interval it stays inside [0, 1] and is right for few images and for 0 or 100 %
     (Wilson 1927; Brown, Cai and DasGupta 2001).
 
-    :param correct: how many of ``images`` were right; need not be whole.
+    :param correct: how many of ``images`` were right; rounded to a whole number, because a share times the number of
+        images seldom is one.
     :param images: how many were looked at; 0 says nothing and gives (0, 1).
     """
+    from scipy.stats import binomtest  # a second, when it is needed
     if images == 0:
         return 0.0, 1.0
-    share, z2 = correct / images, _Z95 ** 2
-    centre = (share + z2 / (2 * images)) / (1 + z2 / images)
-    half = _Z95 / (1 + z2 / images) * math.sqrt(share * (1 - share) / images + z2 / (4 * images ** 2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low, high = binomtest(round(correct), images).proportion_ci(method='wilson')
+    return float(low), float(high)
 
 
 def mean_and_sd(values):
     """Return the mean and the sample standard deviation (n - 1) of ``values``; None where undefined."""
     values = [float(value) for value in values]
-    if not values:
-        return None, None
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return mean, None
-    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return statistics.fmean(values) if values else None, statistics.stdev(values) if len(values) > 1 else None
 
 
 def mcnemar(only_first, only_second):
@@ -43,7 +36,7 @@ def mcnemar(only_first, only_second):
 
     :param only_first: images that only the first got right; ``only_second`` likewise.
     """
-    from scipy.stats import binomtest  # a second, when it is needed
+    from scipy.stats import binomtest
     if only_first + only_second == 0:
         return 1.0
     return float(binomtest(only_first, only_first + only_second).pvalue)

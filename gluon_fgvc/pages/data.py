@@ -3,8 +3,8 @@ from pathlib import Path
 
 from gluon_fgvc.files import write_atomically
 from gluon_fgvc.pages import pictures
-from gluon_fgvc.pages.charts import Series, line_chart
-from gluon_fgvc.pages.markup import STYLE, page, tag
+from gluon_fgvc.pages.line_charts import Line, line_chart
+from gluon_fgvc.pages.markup import page, tag
 
 PAGE = 'data.html'
 SHOWN = 12       # findings of a kind with pictures
@@ -26,7 +26,7 @@ def write_page(folder, tree, kinds, read=pictures.read):
                 tag('header', tag('h1', f'Data check of {name}'), _facts(tree['statistics'])),
                 tag('main', _summary(tree, kinds), _classes(tree['statistics']),
                     [_kind(kind, kinds[kind], findings, read) for kind, findings in found.items()]),
-                style=STYLE + _STYLE)
+                styles=('data.css',))
     Path(folder).mkdir(parents=True, exist_ok=True)
     return write_atomically(Path(folder) / PAGE, text)
 
@@ -61,7 +61,7 @@ def _classes(statistics):
         return None
     counts = sorted((sum(of.values()) for of in statistics['class_counts'].values()), reverse=True)
     summary = f'Images a class, from {counts[0]:,} down to {counts[-1]:,}'
-    chart = line_chart([Series('images', range(1, len(counts) + 1), counts, 'one')], summary=summary,
+    chart = line_chart([Line('images', range(1, len(counts) + 1), counts)], summary=summary,
                        x_label='class, by size')
     return tag('section', tag('h2', 'Images a class'), tag('figure', chart))
 
@@ -92,18 +92,3 @@ def _image(path, read):
     image = pictures.fit(image, min(THUMBNAIL, max(image.shape[:2])))
     return tag('img', src=pictures.jpeg_uri(image, 85), width=image.shape[1], height=image.shape[0], loading='lazy',
                alt=Path(path).name)
-
-
-_STYLE = """
-.facts { display: flex; flex-wrap: wrap; gap: .2rem 1.6rem; margin: 0 0 1.6rem; font-size: .9rem; }
-.facts div { display: flex; gap: .4rem; } .facts dt { color: var(--soft); } .facts dd { margin: 0; }
-a { color: var(--one); }
-.findings { display: flex; flex-wrap: wrap; gap: 1.4rem 1.8rem; align-items: flex-end; }
-.findings figure { max-width: 100%; }
-.members { display: flex; flex-wrap: wrap; gap: .5rem; align-items: flex-end; }
-.members > div { width: 132px; font-size: .75rem; color: var(--soft); }
-.members img, .placeholder { width: 132px; height: 110px; object-fit: contain; background: var(--card);
-  border-radius: 4px; display: block; }
-.placeholder { display: grid; place-items: center; text-align: center; border: 1px dashed var(--line); }
-figcaption { max-width: 26rem; }
-"""

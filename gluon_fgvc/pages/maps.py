@@ -12,7 +12,7 @@ from gluon_fgvc.pages import charts as plots
 from gluon_fgvc.pages import pictures, sampling
 from gluon_fgvc.pages.charts import percent
 from gluon_fgvc.pages.contact_sheet import Item, contact_sheet
-from gluon_fgvc.pages.markup import STYLE, page, tag
+from gluon_fgvc.pages.markup import page, tag
 
 COLOUR_MAP = 'inferno'  # perceptually uniform, and in order of lightness for every kind of colour vision
 OPACITY = 0.5          # of the heat map over the gray photograph
@@ -108,7 +108,7 @@ def write_page(rows, path, title='Attention maps', sections=()):
         None if row.label is None else [', label ', tag('span', row.label, class_='name')], class_='soft'),
         drawn(row)) for row in rows]
     text = page(title, tag('h1', title), reading_aid(), tag('main', lines, *sections),
-                style=STYLE + MAPS_STYLE + _STYLE)
+                styles=('maps.css', 'maps_page.css'))
     return write_atomically(path, text)
 
 
@@ -130,7 +130,7 @@ def write_sheet(rows, path, side=160):
 
 
 def drawn(row):
-    """Return the markup of the pictures and bars of a :class:`Row`; it takes ``MAPS_STYLE``.
+    """Return the markup of the pictures and bars of a :class:`Row`; it takes ``maps.css``.
 
     Maps whose names begin with the title of a group of shares begin a line of their own, with the bars at its end.
     """
@@ -170,15 +170,3 @@ def _scale():
     bar = np.repeat(np.round(OPACITY * ramp + (1 - OPACITY) * 128).astype('uint8'), 10, axis=0)
     return tag('p', 'low ', tag('img', src=pictures.png_uri(bar), alt='from dark violet to bright yellow', width=128,
                                 height=10), ' high', class_='soft')
-
-
-MAPS_STYLE = """
-.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(190px, 45%), 1fr)); gap: 1rem; }
-.maps + .maps { margin-top: 1rem; }
-.maps img { width: 100%; height: auto; border-radius: 4px; display: block; }
-.maps figcaption { margin-top: .3rem; } .maps .detail { white-space: nowrap; }
-"""
-_STYLE = """
-.thumbnails { grid-template-columns: repeat(auto-fill, minmax(min(130px, 30%), 1fr)); }
-h2 { margin-top: 2.2rem; margin-bottom: 0; font-size: 1.05rem; } section p { margin-bottom: .6rem; }
-"""

@@ -2,7 +2,8 @@
 
 A study runs the training command once for each of them, one after another, in a folder of its own under
 ``<work dir>/<study>/<configuration>/``. It can be stopped and repeated at any time: finished runs are skipped,
-unfinished ones resumed. :mod:`.study_results` collects what came out, :mod:`.study_page` shows it.
+unfinished ones resumed. :mod:`.plan_file` reads a study from a file, :mod:`.results` collects what came out,
+:mod:`.page` shows it.
 """
 import hashlib
 import itertools
@@ -16,6 +17,7 @@ from typing import Optional, Tuple
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.files import write_atomically
 
+NAME = re.compile(r'[A-Za-z0-9][\w.-]*')  # of studies and variants: they name files and folders
 RECORD = 'study.json'  # what the study knows about a run, in the run's folder
 
 
@@ -64,7 +66,7 @@ def plan(name, configs, seeds, folds=(), overrides=(), work_dir='work_dirs/study
     :raises ConfigError: for a name that is no file name, repeated seeds, folds or configuration
         names, or a configuration that cannot be read.
     """
-    if not re.fullmatch(r'[A-Za-z0-9][\w.-]*', name):
+    if not NAME.fullmatch(name):
         raise ConfigError(f"--name '{name}' must be made of letters, digits, '_', '-' and '.'")
     configs = [Path(config) for config in configs]
     for what, values in (('--cfg', [c.stem for c in configs]), ('--seeds', list(seeds)), ('--folds', list(folds)),
@@ -73,22 +75,32 @@ def plan(name, configs, seeds, folds=(), overrides=(), work_dir='work_dirs/study
             if values.count(value) > 1:
                 raise ConfigError(f"{what}: '{value}' is given twice; its runs would share a folder")
     for variant, changes in variants:
-        if not re.fullmatch(r'[A-Za-z0-9][\w.-]*', variant) or not changes:
+        if not NAME.fullmatch(variant) or not changes:
             raise ConfigError(f"--variant '{variant}' must be a name of letters, digits, '_', '-' and '.', followed by "
                               'the overrides that make it: NAME KEY=VALUE …')
     for override in [*overrides, *(change for _, changes in variants for change in changes)]:
         if override.split('=')[0] in ('run.seed', 'data.fold'):
             raise ConfigError(f"override '{override}': give seeds with --seeds and folds with --folds")
+    return [run for config in configs for variant, changes in variants or [(None, ())]
+            for run in expand(name, config, (variant, (*overrides, *changes)), seeds, folds, work_dir)]
+
+
+def expand(name, config, variant, seeds, folds, work_dir):
+    """Return the list of :class:`StudyRun` of one variant of a configuration, for all seeds and folds.
+
+    :param config: path of the configuration.
+    :param variant: (its name or None, overrides KEY=VALUE that make it).
+    :raises ConfigError: if the configuration cannot be read.
+    """
+    try:
+        digest = hashlib.sha256(config.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration '{config}': {error.strerror}") from None
     runs = []
-    for config in configs:
-        try:
-            digest = hashlib.sha256(config.read_bytes()).hexdigest()
-        except OSError as error:
-            raise ConfigError(f"cannot read configuration '{config}': {error.strerror}") from None
-        for (variant, changes), seed, fold in itertools.product(variants or [(None, ())], seeds, folds or (None,)):
-            leaf = f'seed{seed}' if fold is None else f'seed{seed}-fold{fold}'
-            runs.append(StudyRun(config, digest, (*overrides, *changes), seed, fold,
-                                 Path(work_dir) / name / config.stem / (variant or '') / leaf, variant))
+    for seed, fold in itertools.product(seeds, folds or (None,)):
+        leaf = f'seed{seed}' if fold is None else f'seed{seed}-fold{fold}'
+        runs.append(StudyRun(config, digest, tuple(variant[1]), seed, fold,
+                             Path(work_dir) / name / config.stem / (variant[0] or '') / leaf, variant[0]))
     return runs
 
 

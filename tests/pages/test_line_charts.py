@@ -1,5 +1,6 @@
 """Charts for the documentation: every line is there, and the same lines give the same bytes."""
 import re
+from xml.etree import ElementTree
 
 from gluon_fgvc.pages.line_charts import Line, write_lines
 
@@ -11,10 +12,11 @@ def test_lines(tmp_path):
     text = open(write_lines(tmp_path / 'a.svg', LINES, 'distractors', 'error, %', powers_of_two=True)).read()
     for word in ('line 0', 'line 8', 'distractors', 'error, %', '>4<', '>16<'):
         assert word in text, word
-    styles = {(re.search('stroke: (#[0-9a-f]+)', group)[1], 'stroke-dasharray' in group)
-              for group in re.findall(r'<g id="line2d_\d+">.*?</g>', text, re.S)
-              if 'clip-path' in group and '#e4e4e4' not in group}
+    drawn = re.findall(r'd="(M [^"]* L [^"]* L [^"]*)" style="fill: none; ([^"]*stroke: var\(--[a-z]+\)[^"]*)"', text)
+    styles = {style for places, style in drawn if places.count('L') == 2}
     assert len(styles) == len(LINES)  # no two lines look alike
+    assert text.count('fill-opacity: 0.14') == 8  # nor is a band missing
+    assert '@media (prefers-color-scheme: dark)' in text and ElementTree.fromstring(text).get('role') == 'img'
 
 
 def test_repeatable(tmp_path):

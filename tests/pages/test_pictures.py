@@ -109,7 +109,7 @@ def test_shares_become_bars(tmp_path):
     rows = [Row('a.png', np.zeros((8, 8, 3), 'uint8'), {'m': np.ones((2, 2))}, 'cat', 1.0, shares=shares)]
     text = open(write_page(rows, tmp_path / 'maps.html')).read()
     assert 'aria-label="a.png: outputs: stage4 25.0\u00a0%, classifier &amp; co 75.0\u00a0%"' in text
-    assert 'width="22.5"' in text and 'width="67.5"' in text and '>classifier …<' in text
+    assert 'width:25.0%' in text and 'width:75.0%' in text and '>classifier &amp; co<' in text
 
 
 def test_maps_begin_a_line_with_the_bars_of_their_title():

@@ -5,16 +5,19 @@ import html.parser
 import json
 import os
 import re
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gluon_fgvc.errors import CheckpointError
 from gluon_fgvc.pages import charts as plots
-from gluon_fgvc.pages import markup
+from gluon_fgvc.pages import figure, markup
+from gluon_fgvc.pages.line_charts import Band, Line, line_chart
 from gluon_fgvc.pages.maps import Row
 from gluon_fgvc.pages.report import write_report
 from tests.fake_run import write_run
@@ -305,11 +308,14 @@ def test_report_is_deterministic_and_replaces_in_one_step(tmp_path):
     assert not list(tmp_path.glob('*.tmp'))
 
 
-@given(st.floats(-1e12, 1e12), st.floats(0, 1e6))
-def test_ticks_cover_the_range(low, span):
-    ticks = plots.ticks(low, low + span)
-    slack = 1e-6 * max(abs(low), span, 1e-300)
-    assert 2 <= len(ticks) <= 12 and ticks[0] <= low + slack and ticks[-1] >= low + span - slack
+@given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
+@settings(max_examples=10)
+def test_every_value_lies_between_the_ticks(low, span):
+    svg = line_chart([Line('', [1, 2], [low, low + span])], summary='s')
+    grid = [float(y) for y in re.findall(r'<path d="M 50 ([0-9.]+) L 278 ', svg)]
+    points = [float(y) for y in re.search(r'<path d="M 50 ([0-9.]+) L 278 ([0-9.]+)" style="[^"]*--one', svg).groups()]
+    assert 1 <= len(grid) - 1 <= 12 and all(min(grid) - 1 <= y <= max(grid) + 1 for y in points)
+    assert min(grid) >= 34 - 1 and max(grid) <= 194 + 1  # inside of the axes
 
 
 @pytest.mark.parametrize('value, text', [
@@ -320,11 +326,40 @@ def test_numbers(value, text):
 
 
 def test_chart_leaves_gaps_and_omits_empty_series():
-    series = [plots.Series('training', [1, 2, 3, 4, 5], [1.0, 2.0, None, float('nan'), 1.0], 'two'),
-              plots.Series('validation', [1, 2], [None, None], 'one')]
-    svg = plots.line_chart(series, summary='s')
-    assert svg.count('<polyline') == 1 and 'validation' not in svg and 'nan' not in svg
-    assert plots.line_chart(series[1:], summary='s') is None
+    lines = [Line('training', [1, 2, 3, 4, 5], [1.0, 2.0, None, float('nan'), 1.0], colour='two'),
+             Line('validation', [1, 2], [None, None])]
+    svg = line_chart(lines, summary='s')
+    line, = re.findall('d="([^"]*)" style="fill: none; stroke: var\\(--two', svg)
+    assert line.count('L') == 1  # a stroke from the first to the second; the last point stands alone, as a dot
+    assert 'validation' not in svg and 'nan' not in svg
+    assert line_chart(lines[1:], summary='s') is None
+
+
+def test_charts_speak_and_follow_the_theme():
+    svg = line_chart([Line('<a> $b$ \x01', [1, 2], [0.1, 0.2])], summary='rises & falls', marked=(2, 'kept'),
+                     bands=[Band('F', 0.5, 1.5), Band('E', 1.5, 2.5)])
+    assert 'aria-label="rises &amp; falls"' in svg and '<title>phase F</title>' in svg
+    assert '<title>&lt;a&gt; $b$ \ufffd, epoch 2: 0.2</title>' in svg and '&lt;a&gt; $b$ \ufffd</text>' in svg
+    assert not re.findall('#[0-9a-fA-F]{6}|url|<style|font-family', re.sub('#m[0-9a-f]{10}', '', svg))
+    assert set(re.findall(r'var\(--([a-z-]+)\)', svg)) == {'one', 'soft', 'grid', 'ground', 'band'}
+
+
+def test_every_colour_of_a_chart_is_in_both_themes():
+    light, dark = markup.asset('theme.css').split('@media')
+    for name in figure._STAND_IN:
+        assert f'--{name}:' in light and f'--{name}:' in dark
+
+
+def test_shares_are_bars_of_their_width():
+    bars = plots.share_bars({'head <1>': 0.25, 'b': np.float32(1)}, 'said')
+    assert 'width:25.0%' in bars and 'width:100.0%' in bars and 'head &lt;1&gt;' in bars and 'aria-label="said"' in bars
+    bar = plots.interval_bar(0.5, 0.25, 0.8)
+    assert 'left:25.0%;width:55.0%' in bar and 'left:50.0%' in bar
+
+
+def test_matplotlib_is_not_imported_before_a_chart_is_drawn():
+    words = 'import sys; from gluon_fgvc.pages import charts, line_charts; sys.exit("matplotlib.figure" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', words]).returncode == 0
 
 
 def test_heat_map_keeps_the_largest_share_below_a_pixel():

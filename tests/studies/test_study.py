@@ -29,7 +29,11 @@ def run_tool(tmp_path, monkeypatch):
     for name in 'ab':
         Path(f'{name}.yaml').write_text(f'# {name}\n')
     tool = load_tool()
-    return lambda *words: cli.run(lambda argv: tool.main(argv, train=TRAIN), ['--name', 's', *map(str, words)])
+
+    def run(*words, name='s'):
+        argv = [*(['--name', name] if name else []), *map(str, words)]
+        return cli.run(lambda argv: tool.main(argv, train=TRAIN), argv)
+    return run
 
 
 def calls():
@@ -178,7 +182,7 @@ def test_a_foreign_folder_is_left_alone(run_tool, capsys):
     (['--cfg', 'a.yaml', 'run.seed=1'], 'give seeds with --seeds'),
     (['--cfg', 'a.yaml', '--evaluate', 'epochs=1'], "'epochs=1' is not of the form"),
     (['--cfg', 'a.yaml', '--name', '../x'], "--name '../x' must be made of"),
-    (['--seeds', 1], 'give --name and --cfg'),
+    (['--seeds', 1], 'give --study, or --name and --cfg, or --render'),
     (['--cfg', 'a.yaml', '--seeds', 'x'], 'invalid int value')])
 def test_usage_errors_are_one_line(run_tool, capsys, words, says):
     assert run_tool(*words) == 2
