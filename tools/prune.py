@@ -3,7 +3,6 @@
 The result is a run folder at epoch 0: evaluate, export and visualize it like any other; --epochs trains it on as a
 whole, and so does tools/train.py --resume. Accuracies are those of the validation split. prune.json keeps the figures.
 """
-import json
 import sys
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from gluon_fgvc import config
 from gluon_fgvc import runs as run
 from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
-from gluon_fgvc.files import write_atomically
 from gluon_fgvc.pruning import channels as prune
+from gluon_fgvc.run_folder import RunFolder
 
 
 def main(argv=None):
@@ -35,10 +34,10 @@ def main(argv=None):
     if args.epochs < 0:
         raise ConfigError(f'--epochs {args.epochs} must not be negative')
     asked = {key: getattr(args, key) for key in ('ranking', 'share', 'threshold', 'scope', 'multiple', 'epochs')}
-    result = run.prune_run(run.open_run(args.run, args.which), args.out, batches=args.batches,
-                           overrides=config.parse_overrides(args.overrides), **asked)
-    write_atomically(args.out / 'prune.json', json.dumps(
-        {'run': str(args.run), **asked, 'machine': run.environment(), **result}, indent=1) + '\n')
+    pruning = run.Pruning(batches=args.batches, **{key: asked[key] for key in asked if key != 'epochs'})
+    result = run.prune_run(run.open_run(args.run, args.which), args.out, pruning, epochs=args.epochs,
+                           overrides=config.parse_overrides(args.overrides))
+    RunFolder(args.out).write_pruning({'run': str(args.run), **asked, 'machine': run.environment(), **result})
     show(result)
     print(f'pruned: {args.out}')
     return cli.OK

@@ -207,7 +207,7 @@ def _stop_if_broken(parameters, phase, epoch):
 
 def _validate(feed, average, image_set, contexts, num_classes):
     with average.in_place() if average else nullcontext():
-        predictions = predict(feed.net, feed.prepare, feed.val, image_set, contexts)
+        predictions = predict(feed.net, feed.prepare, feed.val, contexts)
     summary = metrics.summary(predictions, num_classes)
     if not math.isfinite(summary['loss']):
         raise TrainingError('the validation loss is not finite: the last update left the network broken; lower '

@@ -11,6 +11,7 @@ from gluon_fgvc.pages import pictures
 from gluon_fgvc.pages.charts import Band, Series, number, percent
 from gluon_fgvc.pages.maps import MAPS_STYLE, drawn, reading_aid
 from gluon_fgvc.pages.markup import STYLE, page, tag
+from gluon_fgvc.run_folder import RunFolder
 
 WORST = 24             # thumbnails of the most confident errors
 THUMBNAIL = 224        # their longer side in pixels, twice what is shown, for sharp screens
@@ -36,7 +37,7 @@ def write_report(folder, out=None, *, read=pictures.read, look=None):
     :raises CheckpointError: if ``folder`` is not a run folder.
     """
     run = run_files.read(folder)
-    out = Path(out) if out is not None else run.folder / 'report.html'
+    out = Path(out) if out is not None else RunFolder(run.folder).report
     title = f"{_get(run.config, 'method', 'name')} · {_get(run.config, 'backbone', 'name')}"
     text = page(f"{title} on {_get(run.config, 'data', 'name')}",
                 _head(run, title), tag('main', _curves(run), _confusion(run), _groups(run), _per_class(run),
@@ -80,7 +81,7 @@ def _head(run, title):
         facts.append(('Training', f'{len(run.epochs):,} epochs' + (f', {_duration(sum(seconds))}' if seconds else '')))
     return tag('header', tag('h1', title),
                tag('dl', [tag('div', tag('dt', name), tag('dd', value)) for name, value in facts], class_='facts'),
-               _headline(run.evaluation) if run.evaluation else _absent(run, 'evaluation.json'),
+               _headline(run.evaluation) if run.evaluation else _absent(run, RunFolder.evaluation),
                _protocol(run))
 
 
@@ -168,7 +169,7 @@ def _metric(name):
 
 def _curves(run):
     if not run.epochs:
-        reason = _absent(run, 'metrics.jsonl') or tag('p', 'No epoch has been finished yet.', class_='soft')
+        reason = _absent(run, RunFolder.metrics) or tag('p', 'No epoch has been finished yet.', class_='soft')
         return _section('Training', reason)
     chosen, marked = run_files.choice(run), None
     if chosen.epoch is not None:
@@ -254,7 +255,7 @@ def _matrix(run):
 
 
 def _no_matrix(run):
-    return _absent(run, 'evaluation.json') or tag('p', 'evaluation.json holds no confusion matrix.', class_='soft')
+    return _absent(run, RunFolder.evaluation) or tag('p', 'evaluation.json holds no confusion matrix.', class_='soft')
 
 
 def _confusion(run):
@@ -365,7 +366,7 @@ def _number(value):
 def _errors(run, read):
     title = 'Most confident errors'
     if run.predictions is None:
-        return _section(title, _absent(run, 'predictions.csv'))
+        return _section(title, _absent(run, RunFolder.predictions))
     wrong = [p for p in run.predictions if not p.correct]
     if not wrong:
         none = f'None of {len(run.predictions):,} images was given a wrong class.'
@@ -424,7 +425,7 @@ def _example(prediction, row):
 
 def _calibration(run):
     if not run.predictions:
-        return _section('Calibration', _absent(run, 'predictions.csv')
+        return _section('Calibration', _absent(run, RunFolder.predictions)
                         or tag('p', 'predictions.csv holds no labelled image.', class_='soft'))
     bins, error = calibration([p.probability for p in run.predictions], [p.correct for p in run.predictions])
     accuracy = sum(p.correct for p in run.predictions) / len(run.predictions)
@@ -447,7 +448,7 @@ def _details(run):
         rows = [tag('tr', tag('th', key, scope='row'), tag('td', value, class_='name'))
                 for key, value in _flatten(run.env)]
         parts.append(tag('details', tag('summary', 'Environment'), tag('table', tag('tbody', rows))))
-    return _section('Configuration and environment', parts, _absent(run, 'config.yaml', 'env.json'),
+    return _section('Configuration and environment', parts, _absent(run, RunFolder.config, RunFolder.environment),
                     tag('p', 'Run folder: ', tag('code', run.folder.name), class_='soft'))
 
 
