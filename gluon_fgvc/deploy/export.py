@@ -92,13 +92,7 @@ def export(net, folder, *, classes, eval_view, input_size, mean, std, method, so
     draft = tempfile.mkdtemp(dir=parent, prefix='.export-')
     try:
         metadata = _write(draft, symbol, parameters, metadata)
-        try:
-            _, graph = load_exported(draft, ctx)
-        except CheckpointError as error:  # a full disk goes unnoticed when MXNet writes
-            free = shutil.disk_usage(parent).free >> 20
-            raise CheckpointError(f"cannot export to '{folder}': what was written does not read back ({free} MiB free "
-                                  f'on the disk): {error}') from None
-        on_random, on_images = _compare(net, normalize, graph, metadata, images, ctx)
+        on_random, on_images = _compare(net, normalize, _read_back(draft, folder, ctx), metadata, images)
         exported = Exported(str(folder), metadata.files, on_random, max(on_images, default=None), len(on_images))
         if exported.difference > tolerance:
             raise CheckFailed(f'the exported graph differs from the network by {exported.difference:.3g}, the largest '
@@ -167,8 +161,19 @@ def _write(folder, symbol, parameters, metadata):
     return metadata
 
 
-def _compare(net, normalize, graph, metadata, images, ctx):
+def _read_back(draft, folder, ctx):
+    try:
+        return load_exported(draft, ctx)[1]
+    except CheckpointError as error:  # a full disk goes unnoticed when MXNet writes
+        free = shutil.disk_usage(draft).free >> 20
+        raise CheckpointError(f"cannot export to '{folder}': what was written does not read back ({free} MiB free "
+                              f'on the disk): {error}') from None
+
+
+def _compare(net, normalize, graph, metadata, images):
     """Return how far ``graph`` is from ``net``: the largest on random images, and one number for each of ``images``."""
+    ctx = next(iter(net.collect_params().values())).list_ctx()[0]
+
     def difference(pixels):
         scores, found = net(normalize(pixels)), graph(pixels if metadata.takes_pixels else normalize(pixels))
         if metadata.output == 'probabilities':

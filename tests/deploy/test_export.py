@@ -148,9 +148,9 @@ def test_existing_export_is_kept_unless_asked(net, tmp_path):
     (tmp_path / 'export' / 'notes.txt').write_text('mine')
     with pytest.raises(CheckpointError, match='--overwrite'):
         export_net(net, tmp_path / 'export', bake_softmax=True)
-    assert deploy.load_exported(tmp_path / 'export')[0]['output'] == 'logits'
+    assert deploy.load_exported(tmp_path / 'export')[0].output == 'logits'
     export_net(net, tmp_path / 'export', bake_softmax=True, overwrite=True)
-    assert deploy.load_exported(tmp_path / 'export')[0]['output'] == 'probabilities'
+    assert deploy.load_exported(tmp_path / 'export')[0].output == 'probabilities'
     assert (tmp_path / 'export' / 'notes.txt').read_text() == 'mine'
 
 
