@@ -397,7 +397,7 @@ def test_an_array_that_was_never_built_is_destroyed_in_silence(capfd):
 
 
 def test_a_warning_is_one_line_without_its_place():
-    script = "import warnings; from gluon_fgvc import cli; cli.run(lambda argv: warnings.warn('one\\nthing'))"
+    script = "import warnings; from gluon_fgvc.commands import cli; cli.run(lambda argv: warnings.warn('one\\nthing'))"
     process = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
     assert (process.returncode, process.stdout, process.stderr) == (0, '', 'warning: one thing\n')
 

@@ -1,6 +1,7 @@
 """The configuration: every wrong key, type and range is one line with value, rule and place."""
 import dataclasses
 from dataclasses import dataclass
+from typing import Mapping
 
 import pytest
 import yaml
@@ -125,6 +126,42 @@ def test_wrong_overrides(tmp_path, words, message):
 def test_what_is_dumped_loads_to_the_same(tmp_path):
     cfg = load(tmp_path, overrides=['data.train.random_resized_crop=96', 'train.schedule={name: cosine, warmup: 1}'])
     assert config.from_tree(yaml.safe_load(config.dump(cfg)), **LOOK_UPS) == cfg
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    start: str = config.option('zoo', 'parameters of its own', untrained='none')
+    rows: Mapping[int, str] = config.option(dict, 'more of them', untrained={})
+    cut: str = 'all'
+
+
+def test_replacing_checks_like_reading(tmp_path):
+    cfg = load(tmp_path)
+    new = config.replace(cfg, {'data.batch_size': 3, 'data.eval.crop': 8, 'train.schedule': 'cosine',
+                               'method.cut': 'fc'})
+    assert new == load(tmp_path, overrides=['data.batch_size=3', 'data.eval.crop=8', 'train.schedule=cosine',
+                                            'method.cut=fc'])
+    assert config.replace(cfg, {}) == cfg and config.replace(cfg, [('run.seed', 1), ('run.seed', 2)]).run.seed == 2
+    assert config.replace(cfg, {'data.test.crop': 8}).data.eval.crop == 8  # an old name
+    for changes, message in (({'data.batch_size': 0}, "override 'data.batch_size': 0 must be at least 1"),
+                             ({'data.batchsize': 1}, "unknown key 'batchsize'; did you mean 'batch_size'"),
+                             ({'method.name': 'other'}, "options of 'other' are not known here")):
+        with pytest.raises(ConfigError, match=message):
+            config.replace(cfg, changes)
+
+
+def test_another_method_comes_with_its_options(tmp_path):
+    look = look_up({'pretrained': Pretrained})
+    new = config.replace(load(tmp_path), {'method': {'name': 'pretrained', 'start': 'a.params'}}, method_options=look)
+    assert new.method.options == Pretrained('a.params', {}, 'all') and new.data == load(tmp_path).data
+
+
+def test_untrained_names_no_parameters(tmp_path):
+    cfg = config.replace(load(tmp_path), {'backbone.weights': 'zoo', 'method': {
+        'name': 'pretrained', 'rows': {0: 'hotdog'}, 'cut': 'fc'}}, method_options=look_up({'pretrained': Pretrained}))
+    bare = config.untrained(cfg)
+    assert bare.backbone.weights == 'none' and bare.method.options == Pretrained('none', {}, 'fc')
+    assert dataclasses.replace(bare, backbone=cfg.backbone, method=cfg.method) == cfg
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

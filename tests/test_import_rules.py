@@ -24,9 +24,9 @@ MAY_IMPORT = {
     'data': {'config'},
     'backbones': {'nn', 'weights'},
     'methods': {'config', 'nn', 'backbones'},
-    'engine': {'config', 'nn', 'methods.base'},
+    'engine': {'config', 'nn', 'methods.base', 'run_folder'},
     'deploy': {'config', 'data', 'nn', 'methods.base'},  # data: the resize rule must not be written twice
-    'explain': {'nn', 'methods.base', 'engine'},
+    'explain': {'nn', 'methods.base', 'engine', 'run_folder'},
     'pages': {'nn', 'engine', 'explain', 'run_folder'},
     'pruning': {'nn', 'engine', 'methods.base'},
     'studies': {'config', 'engine', 'pages', 'run_folder'},

@@ -51,7 +51,7 @@ def main(argv=None):
     if args.ensemble:
         print(f'written to {args.out}')
     else:
-        print(f'report: {run.report(opened[0].folder, opened[0].source, opened[0])}')
+        print(f'report: {run.report(opened[0])}')
 
 
 if __name__ == '__main__':

@@ -34,12 +34,12 @@ def main(argv=None):
 
     opened = run.open_run(args.run, args.which, run.contexts_of('cpu0'))
     cfg, images = opened.cfg, real_images(opened.cfg, args.images)
-    folder = args.out or args.run / 'export'
+    folder = args.out or opened.files.export
     exported = deploy.export(
         opened.method.deployed(), folder, classes=opened.classes, eval_view=cfg.data.eval,
         input_size=images[0].shape[:2], mean=opened.normalize.mean, std=opened.normalize.std, method=cfg.method.name,
         source={'run': args.run.resolve().name, 'checkpoint': args.which, 'epoch': opened.epoch,
-                'backbone': cfg.backbone.name, 'config_sha256': hash_of_file(args.run / 'config.yaml'),
+                'backbone': cfg.backbone.name, 'config_sha256': hash_of_file(opened.files.config),
                 **({'widths': opened.widths} if opened.widths else {})},
         bake_preprocessing=args.bake_preprocessing, bake_softmax=args.bake_softmax, images=images,
         overwrite=args.overwrite)

@@ -11,9 +11,9 @@ from gluon_fgvc import backbones
 from gluon_fgvc import runs as run
 from gluon_fgvc.backbones import convert, loading
 from gluon_fgvc.commands import cli
-from gluon_fgvc.engine import checkpoint
 from gluon_fgvc.errors import ConfigError, WeightsError
 from gluon_fgvc.files import write_atomically
+from gluon_fgvc.run_folder import RunFolder, manifests
 
 
 def main(argv=None):
@@ -58,13 +58,13 @@ def source(args):
             raise ConfigError(f'--backbone is missing (allowed: {", ".join(backbones.available())})')
         return args.backbone, str(args.source)
     folder = run.existing_folder(args.source)
-    name = run.load_config(folder / 'config.yaml').backbone.name
+    name = run.load_config(RunFolder(folder).config).backbone.name
     if args.backbone not in (None, name):
         raise ConfigError(f"--backbone {args.backbone}: run '{folder}' has {name}")
-    record = checkpoint.read(folder, args.which)
+    record = manifests.read(folder, args.which)
     if record is None:
         raise WeightsError(f"'{folder}' has no '{args.which}' checkpoint yet")
-    return name, str(folder / next(file for file in record['files'] if file.endswith('.params')))
+    return name, str(manifests.file_of(folder, record, '.params'))
 
 
 def report(fit, backbone, path):

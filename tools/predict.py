@@ -13,10 +13,12 @@ from gluon_fgvc.commands import cli
 from gluon_fgvc.data import EvalTransform
 from gluon_fgvc.data.search import find_images
 from gluon_fgvc.deploy import ImageClassifier, Predictor
+from gluon_fgvc.deploy.metadata import METADATA
 from gluon_fgvc.deploy.predictions import classify, write_csv, write_json
 from gluon_fgvc.engine.log import progress
 from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.pages.contact_sheet import Item, contact_sheet
+from gluon_fgvc.run_folder import RunFolder, runs_in
 
 CSV, JSON, SHEET = 'predictions.csv', 'predictions.json', 'contact_sheet.jpg'
 PRINTED, ON_SHEET = 20, 60
@@ -66,13 +68,13 @@ def open_model(folder, gpus=None, batch_size=32):
     contexts = run.contexts_of('auto' if gpus is None else cli.contexts_setting(gpus))
     if gpus is not None and len(contexts) > 1:
         raise ConfigError(f"--gpus '{gpus}': prediction runs on one device; name one")
-    if (folder / 'model.json').is_file():
+    if (folder / METADATA).is_file():
         return Predictor(folder, contexts[0], batch_size)
-    if not (folder / 'config.yaml').is_file():
-        runs = sorted(folder.glob('*/config.yaml'))
-        hint = f"; it holds run folders, the newest is '{runs[-1].parent}'" if runs else ''
-        raise CheckpointError(f"'{folder}' is neither a run folder (it has no config.yaml) nor an exported model (no "
-                              f'model.json){hint}')
+    if not RunFolder(folder).is_run:
+        runs = runs_in(folder)
+        hint = f"; it holds run folders, the newest is '{runs[-1]}'" if runs else ''
+        raise CheckpointError(f"'{folder}' is neither a run folder (it has no {RunFolder.config}) nor an exported "
+                              f'model (no {METADATA}){hint}')
     opened = run.open_run(folder, contexts=contexts[:1])
     return ImageClassifier(opened.classes, EvalTransform(opened.cfg.data.eval),
                            lambda images: opened.probabilities(opened.normalize(images)),

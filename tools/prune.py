@@ -4,7 +4,6 @@ The result is a run folder at epoch 0: evaluate, export and visualize it like an
 whole, and so does tools/train.py --resume. Accuracies are those of the validation split. prune.json keeps the figures.
 """
 import argparse
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -13,8 +12,8 @@ from gluon_fgvc import config
 from gluon_fgvc import runs as run
 from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
-from gluon_fgvc.files import write_atomically
 from gluon_fgvc.pruning import RANKINGS
+from gluon_fgvc.run_folder import RunFolder
 
 
 def main(argv=None):
@@ -42,11 +41,11 @@ def main(argv=None):
             raise ConfigError('--share is the old name of --fraction; give one of them')
         warnings.warn('--share is now --fraction; the old name is read until gluon_fgvc 0.3')
         args.fraction = args.share
-    asked = {key: getattr(args, key) for key in ('ranking', 'fraction', 'threshold', 'scope', 'multiple', 'epochs')}
-    result = run.prune_run(run.open_run(args.run, args.which), args.out, batches=args.batches,
-                           overrides=config.parse_overrides(args.overrides), **asked)
-    write_atomically(args.out / 'prune.json', json.dumps(
-        {'run': str(args.run), **asked, 'machine': run.environment(), **result}, indent=1) + '\n')
+    asked = {key: getattr(args, key) for key in ('ranking', 'fraction', 'threshold', 'scope', 'multiple')}
+    result = run.prune_run(run.open_run(args.run, args.which), args.out, run.Pruning(batches=args.batches, **asked),
+                           epochs=args.epochs, overrides=config.parse_overrides(args.overrides))
+    RunFolder(args.out).write_pruning({'run': str(args.run), **asked, 'epochs': args.epochs,
+                                       'machine': run.environment(), **result})
     show(result)
     print(f'pruned: {args.out}')
     return cli.OK

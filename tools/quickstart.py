@@ -9,6 +9,7 @@ from pathlib import Path
 from gluon_fgvc import data
 from gluon_fgvc import runs as run
 from gluon_fgvc.commands import cli
+from gluon_fgvc.run_folder import RunFolder
 
 TOOLS = Path(__file__).parent
 CONFIG = Path(os.path.relpath(TOOLS.parent / 'configs/finetune/quickstart.yaml'))
@@ -30,16 +31,16 @@ def main(argv=None):
     for tool, *words in (('train', '--cfg', args.cfg, '--work-dir', folder, '--no-test', *args.overrides),
                          ('evaluate', folder),
                          ('export', folder, '--bake-preprocessing', '--bake-softmax'),
-                         ('predict', folder / 'export', *pictures, '--out', folder / 'predicted')):
+                         ('predict', RunFolder(folder).export, *pictures, '--out', folder / 'predicted')):
         command = ['python', f'tools/{tool}.py', *map(str, words)]  # what a user would type here
         print(f'\n$ {shorten(command)}', flush=True)
         code = subprocess.run([sys.executable, str(TOOLS / f'{tool}.py'), *command[2:]]).returncode
         if code:
             return code
     print(f'\nDone in {time.time() - started:.0f} s.\n'
-          f'  report:       {folder / "report.html"}\n'
+          f'  report:       {RunFolder(folder).report}\n'
           f'  predictions:  {folder / "predicted" / "contact_sheet.jpg"}\n'
-          f'  model:        {folder / "export"} (uint8 images in, probabilities out)')
+          f'  model:        {RunFolder(folder).export} (uint8 images in, probabilities out)')
 
 
 def shorten(command):

@@ -6,6 +6,7 @@ from gluon_fgvc import config
 from gluon_fgvc import runs as run
 from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
+from gluon_fgvc.run_folder import RunFolder
 
 
 def main(argv=None):
@@ -30,7 +31,7 @@ def _folder(args, cfg):
     stem = Path(args.cfg).stem
     if args.resume is None:
         folder = args.work_dir or run.new_folder(cfg, stem)
-        if (folder / 'last.json').exists():
+        if RunFolder(folder).has_checkpoint:
             raise ConfigError(f"--work-dir '{folder}' holds a run already; add --resume to go on, or name another")
         return folder
     if args.resume is not True and args.work_dir:

@@ -64,7 +64,7 @@ def main(argv=None):
     else:
         photographs = examples(opened, args.split, args.limit, transform)
     rows = [compared(opened, name, transform(image), label, box, baseline) for name, image, label, box in photographs]
-    out = args.out or opened.folder / 'maps.html'
+    out = args.out or opened.files.maps
     sections = look_at_channels(opened, rows, args.channels, args.layer) if args.channels else ()
     write_page(rows, out, f'Where {opened.cfg.method.name} on {opened.cfg.backbone.name} looks', sections)
     if args.sheet:

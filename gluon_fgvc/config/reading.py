@@ -265,7 +265,7 @@ def with_new_names(tree, place):
     return tree
 
 
-def _new_key(key):
+def new_key(key):
     """Return the dotted ``key``, or one of a section below it, under its name of today."""
     for old, new in RENAMED.items():
         if key == old or key.startswith(f'{old}.'):
@@ -321,8 +321,8 @@ def load(path, overrides=(), *, data_options, method_options):
         raise ConfigError(f"'{path}' is not a text file in UTF-8") from None
     tree, lines = parse_yaml(text, str(path))
     if isinstance(tree, dict):
-        tree, overrides = with_new_names(tree, str(path)), [(_new_key(key), value) for key, value in overrides]
-        lines = {tuple(_new_key('.'.join(keys)).split('.')): line for keys, line in lines.items()}
+        tree, overrides = with_new_names(tree, str(path)), [(new_key(key), value) for key, value in overrides]
+        lines = {tuple(new_key('.'.join(keys)).split('.')): line for keys, line in lines.items()}
         apply_overrides(tree, overrides)
     return from_tree(tree, data_options, method_options, str(path), lines, {key for key, _ in overrides})
 

@@ -8,15 +8,17 @@ from typing import Any, Optional, Tuple, Union
 
 
 def option(default=dataclasses.MISSING, doc='', *, minimum=None, maximum=None, above=None, below=None,
-           choices=None, variants=None):
+           choices=None, variants=None, untrained=None):
     """A dataclass field with its documentation and the rule its values obey.
 
     ``minimum``/``maximum`` are inclusive bounds, ``above``/``below`` exclusive ones; for tuples they
     hold for each element. ``variants`` maps the value of the key ``name`` to a dataclass (used for
-    optimizers and schedules). Public, because data sets and methods declare their options with it.
+    optimizers and schedules). ``untrained`` marks an option that names pretrained parameters: it is the value that
+    names none, which a network is built with when its parameters come from a checkpoint. Public, because data sets
+    and methods declare their options with it.
     """
     rules = dict(doc=doc, minimum=minimum, maximum=maximum, above=above, below=below,
-                 choices=choices, variants=variants)
+                 choices=choices, variants=variants, untrained=untrained)
     metadata = {key: value for key, value in rules.items() if value is not None}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
@@ -89,7 +91,8 @@ class BackboneConfig:
     """Which network carries the method, and where its weights come from."""
 
     name: str = option(doc='a name of gluon_fgvc.backbones.available()')
-    weights: str = option('zoo', "'zoo', 'none', 'package:efficientnet-lite0', a file's path or URL#sha256=DIGITS")
+    weights: str = option('zoo', "'zoo', 'none', 'package:efficientnet-lite0', a file's path or URL#sha256=DIGITS",
+                          untrained='none')
     global_pool: str = option('gap', 'how the last map becomes a vector', choices=('gap', 'isqrt_cov'))
     output_stride: Optional[int] = option(
         None, 'stride of the last map instead of its own (32); null changes nothing', choices=(None, 8, 16))

@@ -9,22 +9,20 @@ import os
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Mapping, Optional
 
 import mxnet as mx
 import numpy as np
 
 import gluon_fgvc
-from gluon_fgvc.deploy.predictor import FORMAT, METADATA, PARAMETERS, SYMBOL, load_exported, operators
+from gluon_fgvc.deploy.metadata import INPUT, METADATA, PARAMETERS, SYMBOL, Metadata
+from gluon_fgvc.deploy.predictor import load_exported, operators
 from gluon_fgvc.errors import CheckFailed, CheckpointError
 from gluon_fgvc.files import hash_of_file, write_atomically
 from gluon_fgvc.nn import Normalize
 from gluon_fgvc.nn.parameters import contexts_of
 
-RESIZE_RULE = ('resize: the new shorter side, the longer one rounded down, or [height, width]; area averaging to '
-               'shrink, bilinear interpolation to enlarge (INTER_AREA, INTER_LINEAR of OpenCV); then crop: side of '
-               'the centre crop')
 _PYTHON = re.compile(r'Custom|_CustomFunction|_Native|_NDArray|_npi_Custom')
 _RANDOM = re.compile(r'_?(random|sample)_(?!pdf).*|_?shuffle|normal|uniform|(_npx_)?_image_random_.*|'
                      r'_npi_(random|shuffle|bernoulli|choice|gumbel|multinomial|normal|uniform|exponential|gamma).*')
@@ -82,41 +80,20 @@ def export(net, folder, *, classes, eval_view, input_size, mean, std, method, so
                           'one score for each class')
 
     symbol, parameters = _trace(net, normalize if bake_preprocessing else None, bake_softmax)
-    flexible = _is_flexible(symbol, parameters, bake_preprocessing, height, width)
-    metadata = {
-        'format': FORMAT,
-        'classes': list(classes),
-        'input': {
-            'name': 'data',
-            'layout': 'NHWC' if bake_preprocessing else 'NCHW',
-            'shape': _shape(bake_preprocessing, None, *((None, None) if flexible else (height, width))),
-            'exported_at': _shape(bake_preprocessing, 1, height, width),
-            'flexible': flexible,
-            'dtype': ['uint8', 'float32'] if bake_preprocessing else ['float32'],
-            'values': 'RGB, 0 to 255' if bake_preprocessing else 'RGB, (pixel / 255 - mean) / std',
-        },
-        'mean': [float(m) for m in mean],
-        'std': [float(s) for s in std],
-        'resize': {'resize': eval_view.resize, 'crop': eval_view.crop, 'rule': RESIZE_RULE},
-        'output': 'probabilities' if bake_softmax else 'logits',
-        'method': method,
-        'source': dict(source or {}),
-        'versions': {'gluon_fgvc': gluon_fgvc.__version__, 'mxnet': mx.__version__, 'numpy': np.__version__},
-    }
+    metadata = Metadata(
+        classes=tuple(classes), size=(height, width), mean=tuple(map(float, mean)), std=tuple(map(float, std)),
+        view=eval_view, takes_pixels=bake_preprocessing, output='probabilities' if bake_softmax else 'logits',
+        method=method, source=dict(source or {}),
+        versions={'gluon_fgvc': gluon_fgvc.__version__, 'mxnet': mx.__version__, 'numpy': np.__version__})
+    metadata = replace(metadata, flexible=_is_flexible(symbol, parameters, metadata))
 
     parent = os.path.dirname(os.path.abspath(folder))
     os.makedirs(parent, exist_ok=True)
     draft = tempfile.mkdtemp(dir=parent, prefix='.export-')
     try:
-        _write(draft, symbol, parameters, metadata)
-        try:
-            _, graph = load_exported(draft, ctx)
-        except CheckpointError as error:  # a full disk goes unnoticed when MXNet writes
-            free = shutil.disk_usage(parent).free >> 20
-            raise CheckpointError(f"cannot export to '{folder}': what was written does not read back ({free} MiB free "
-                                  f'on the disk): {error}') from None
-        on_random, on_images = _compare(net, normalize, graph, metadata, images, ctx)
-        exported = Exported(str(folder), metadata['files'], on_random, max(on_images, default=None), len(on_images))
+        metadata = _write(draft, symbol, parameters, metadata)
+        on_random, on_images = _compare(net, normalize, _read_back(draft, folder, ctx), metadata, images)
+        exported = Exported(str(folder), metadata.files, on_random, max(on_images, default=None), len(on_images))
         if exported.difference > tolerance:
             raise CheckFailed(f'the exported graph differs from the network by {exported.difference:.3g}, the largest '
                               f'over random and {len(on_images)} real images; allowed is {tolerance:g}; '
@@ -129,7 +106,7 @@ def export(net, folder, *, classes, eval_view, input_size, mean, std, method, so
 
 def _trace(net, normalize, softmax):
     """Return the graph as JSON text and its parameters, dict of 'arg:…' or 'aux:…' → NDArray."""
-    data = mx.sym.var('data')
+    data = mx.sym.var(INPUT)
     output = net(normalize(data) if normalize else data)
     if softmax:
         output = mx.sym.softmax(output, axis=-1, name='probabilities')
@@ -156,47 +133,56 @@ def _trace(net, normalize, softmax):
     auxiliary = set(output.list_auxiliary_states())
     parameters = {}
     for name in output.list_inputs():
-        if name != 'data':
+        if name != INPUT:
             parameters[('aux:' if name in auxiliary else 'arg:') + named[name][0]] = named[name][1]._reduce()
     return json.dumps(graph, indent=1), parameters
 
 
-def _shape(channels_last, count, height, width):
-    return [count, height, width, 3] if channels_last else [count, 3, height, width]
-
-
-def _is_flexible(symbol, parameters, channels_last, height, width):
-    """Whether the graph accepts images of another size than (height, width) with the same parameters."""
+def _is_flexible(symbol, parameters, metadata):
+    """Whether the graph accepts images of another size than ``metadata.size`` with the same parameters."""
     shapes = {name.split(':', 1)[1]: value.shape for name, value in parameters.items()}
+    height, width = metadata.size
+    shapes[metadata.input_name] = metadata.shape(1, height + 32, width + 64)
     try:
-        mx.sym.load_json(symbol).infer_shape(data=tuple(_shape(channels_last, 1, height + 32, width + 64)), **shapes)
+        mx.sym.load_json(symbol).infer_shape(**shapes)
     except mx.MXNetError:
         return False
     return True
 
 
 def _write(folder, symbol, parameters, metadata):
-    """Write the three files; ``metadata`` receives the sizes and sha256 of the first two."""
+    """Write the three files and return ``metadata`` with the sizes and sha256 of the first two."""
     write_atomically(os.path.join(folder, SYMBOL), symbol + '\n')
     mx.nd.save(os.path.join(folder, PARAMETERS), parameters)
-    metadata['files'] = {name: {'bytes': os.path.getsize(os.path.join(folder, name)),
-                                'sha256': hash_of_file(os.path.join(folder, name))} for name in (SYMBOL, PARAMETERS)}
-    write_atomically(os.path.join(folder, METADATA), json.dumps(metadata, indent=2) + '\n')
+    paths = {name: os.path.join(folder, name) for name in (SYMBOL, PARAMETERS)}
+    metadata = replace(metadata, files={name: {'bytes': os.path.getsize(path), 'sha256': hash_of_file(path)}
+                                        for name, path in paths.items()})
+    metadata.write(folder)
+    return metadata
 
 
-def _compare(net, normalize, graph, metadata, images, ctx):
+def _read_back(draft, folder, ctx):
+    try:
+        return load_exported(draft, ctx)[1]
+    except CheckpointError as error:  # a full disk goes unnoticed when MXNet writes
+        free = shutil.disk_usage(draft).free >> 20
+        raise CheckpointError(f"cannot export to '{folder}': what was written does not read back ({free} MiB free "
+                              f'on the disk): {error}') from None
+
+
+def _compare(net, normalize, graph, metadata, images):
     """Return how far ``graph`` is from ``net``: the largest on random images, and one number for each of ``images``."""
-    baked = metadata['input']['layout'] == 'NHWC'
+    ctx = next(iter(net.collect_params().values())).list_ctx()[0]
 
     def difference(pixels):
-        scores, found = net(normalize(pixels)), graph(pixels if baked else normalize(pixels))
-        if metadata['output'] == 'probabilities':
+        scores, found = net(normalize(pixels)), graph(pixels if metadata.takes_pixels else normalize(pixels))
+        if metadata.output == 'probabilities':
             return _largest_difference(mx.nd.softmax(scores), found)
         return max(_largest_difference(scores, found), _largest_difference(mx.nd.softmax(scores), mx.nd.softmax(found)))
 
-    height, width = metadata['input']['exported_at'][1:3] if baked else metadata['input']['exported_at'][2:]
+    height, width = metadata.size
     # Another batch size than the one traced and, where the graph allows it, another image size.
-    shapes = [(2, height, width, 3)] + [(1, height + 32, width + 64, 3)] * metadata['input']['flexible']
+    shapes = [(2, height, width, 3)] + [(1, height + 32, width + 64, 3)] * metadata.flexible
     rng = np.random.RandomState(0)
     return (max(difference(mx.nd.array(rng.uniform(0, 255, shape), ctx=ctx)) for shape in shapes),
             [difference(mx.nd.array(image[np.newaxis], ctx=ctx, dtype='uint8')) for image in images])

@@ -12,15 +12,12 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
 
-from gluon_fgvc.config import EvalView
 from gluon_fgvc.data import BrokenImage, EvalTransform, Picture
 from gluon_fgvc.deploy import fusion
+from gluon_fgvc.deploy.metadata import METADATA, PARAMETERS, SYMBOL, Metadata
 from gluon_fgvc.errors import CheckpointError, DataError
 from gluon_fgvc.files import hash_of_file
 from gluon_fgvc.nn import Normalize
-
-FORMAT = 1
-SYMBOL, PARAMETERS, METADATA = 'model-symbol.json', 'model-0000.params', 'model.json'
 
 
 class ImageClassifier:
@@ -93,7 +90,7 @@ class Predictor(ImageClassifier):
         cannot be, a warning says so and the graph runs as it was exported. Results differ by rounding.
     :raises CheckpointError: for a missing, truncated, altered or foreign file.
 
-    ``metadata`` is the content of ``model.json``.
+    ``metadata`` is its :class:`~gluon_fgvc.deploy.metadata.Metadata`.
     """
 
     def __init__(self, folder, ctx=None, batch_size=32, fuse=True):
@@ -101,8 +98,8 @@ class Predictor(ImageClassifier):
         self.metadata, graph = load_exported(folder, ctx)
         graph.hybridize(static_alloc=True, static_shape=True)
         prepare = None
-        if self.metadata['input']['layout'] == 'NCHW':
-            prepare = Normalize(self.metadata['mean'], self.metadata['std'])
+        if not self.metadata.takes_pixels:
+            prepare = Normalize(self.metadata.mean, self.metadata.std)
             prepare.collect_params().reset_ctx(ctx)
             prepare.hybridize()
         if fuse and fusion.is_available(ctx):
@@ -110,18 +107,15 @@ class Predictor(ImageClassifier):
 
         def forward(images):
             output = graph(prepare(images) if prepare else images)
-            return output if self.metadata['output'] == 'probabilities' else mx.nd.softmax(output)
+            return output if self.metadata.output == 'probabilities' else mx.nd.softmax(output)
 
-        resize, crop = self.metadata['resize']['resize'], self.metadata['resize']['crop']
-        view = EvalView(tuple(resize) if isinstance(resize, list) else resize, crop)
-        super().__init__(self.metadata['classes'], EvalTransform(view), forward, ctx, batch_size)
+        super().__init__(self.metadata.classes, EvalTransform(self.metadata.view), forward, ctx, batch_size)
 
     def _fused(self, graph, prepare, ctx):
-        shape = self.metadata['input']['exported_at']
-        height, width = shape[2:] if prepare else shape[1:3]
-        pixels = mx.nd.array(np.random.RandomState(0).randint(0, 256, (2, height, width, 3)), ctx=ctx, dtype='uint8')
+        shape = (2, *self.metadata.size, 3)
+        pixels = mx.nd.array(np.random.RandomState(0).randint(0, 256, shape), ctx=ctx, dtype='uint8')
         try:
-            return fusion.fuse(graph, self.metadata['input']['name'], prepare(pixels) if prepare else pixels)
+            return fusion.fuse(graph, self.metadata.input_name, prepare(pixels) if prepare else pixels)
         except fusion.NotFused as reason:
             warnings.warn(f'the model runs as exported, not fused by oneDNN: {reason}', stacklevel=3)
             return graph
@@ -130,10 +124,10 @@ class Predictor(ImageClassifier):
 def load_exported(folder, ctx=None):
     """Return ``(metadata, block)`` of the exported model in ``folder``, checked before MXNet sees it.
 
-    :returns: the dict of ``model.json`` and a SymbolBlock with one input and one output.
+    :returns: the :class:`~gluon_fgvc.deploy.metadata.Metadata` and a SymbolBlock with one input and one output.
     :raises CheckpointError: for a missing, truncated, altered or foreign file.
     """
-    metadata = _read_metadata(folder)
+    metadata = Metadata.read(folder)
     for name in (SYMBOL, PARAMETERS):
         path = os.path.join(folder, name)
         try:
@@ -141,64 +135,26 @@ def load_exported(folder, ctx=None):
         except OSError as error:
             raise CheckpointError(f"exported model '{folder}': cannot read {name}: {error.strerror}; "
                                   'export the run again') from None
-        if found != metadata['files'][name]['sha256']:
+        if found != metadata.files[name]['sha256']:
             raise CheckpointError(f"'{path}' is truncated, altered or of another export: its sha256 is {found[:12]}…, "
-                                  f"{METADATA} says {metadata['files'][name]['sha256'][:12]}…; export the run again")
+                                  f"{METADATA} says {metadata.files[name]['sha256'][:12]}…; export the run again")
     symbol_path = os.path.join(folder, SYMBOL)
     with open(symbol_path, encoding='utf-8') as stream:
         check_graph(stream.read(), symbol_path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # the type of the input is left open: uint8 and float both go
-            block = SymbolBlock.imports(symbol_path, [metadata['input']['name']],
+            block = SymbolBlock.imports(symbol_path, [metadata.input_name],
                                         os.path.join(folder, PARAMETERS), ctx=ctx or mx.cpu())
-        name, shape = metadata['input']['name'], tuple(metadata['input']['exported_at'])
-        _, outputs, _ = block(mx.sym.var(name)).infer_shape(**{name: shape})
+        name = metadata.input_name
+        _, outputs, _ = block(mx.sym.var(name)).infer_shape(**{name: metadata.shape(1, *metadata.size)})
     except (mx.MXNetError, AssertionError, ValueError, IOError) as error:
         raise CheckpointError(f"exported model '{folder}': graph and parameters do not fit: "
                               f'{_last_line(error)}') from None
-    if outputs != [(1, len(metadata['classes']))]:
-        raise CheckpointError(f"exported model '{folder}': {METADATA} names {len(metadata['classes'])} classes, the "
+    if outputs != [(1, len(metadata.classes))]:
+        raise CheckpointError(f"exported model '{folder}': {METADATA} names {len(metadata.classes)} classes, the "
                               f'graph returns {outputs} for one image; export the run again')
     return metadata, block
-
-
-def _read_metadata(folder):
-    path = os.path.join(folder, METADATA)
-    try:
-        with open(path, encoding='utf-8') as stream:
-            metadata = json.load(stream)
-    except OSError as error:
-        raise CheckpointError(f"'{folder}' is not an exported model: {METADATA}: {error.strerror}; "
-                              'tools/export.py writes one') from None
-    except ValueError:
-        raise CheckpointError(f"'{path}' is not JSON; export the run again") from None
-    if not isinstance(metadata, dict) or not isinstance(metadata.get('format'), int):
-        raise CheckpointError(f"'{path}' does not describe an exported model: key 'format' is missing")
-    if metadata['format'] != FORMAT:
-        raise CheckpointError(f"'{path}' has format {metadata['format']}, this version reads {FORMAT}; "
-                              'export the run again, or install the version that wrote it')
-    try:
-        view, shape = metadata['resize'], metadata['input']['exported_at']
-        numbers = [*metadata['mean'], *metadata['std']]
-        complete = (all(isinstance(name, str) for name in metadata['classes'])
-                    and metadata['input']['layout'] in ('NCHW', 'NHWC') and isinstance(metadata['input']['name'], str)
-                    and len(shape) == 4 and all(map(_is_size, shape))
-                    and metadata['output'] in ('logits', 'probabilities')
-                    and len(numbers) == 6 and all(isinstance(number, (int, float)) for number in numbers)
-                    and (view['crop'] is None or _is_size(view['crop']))
-                    and (view['resize'] is None or _is_size(view['resize'])
-                         or len(view['resize']) == 2 and all(map(_is_size, view['resize'])))
-                    and all(len(metadata['files'][name]['sha256']) == 64 for name in (SYMBOL, PARAMETERS)))
-    except (KeyError, TypeError, AttributeError):
-        complete = False
-    if not complete:
-        raise CheckpointError(f"'{path}' is incomplete or altered; export the run again")
-    return metadata
-
-
-def _is_size(value):
-    return isinstance(value, int) and value > 0
 
 
 def operators(graph):

@@ -1,13 +1,9 @@
 """Checkpoints that a crash, a kill or a full disk cannot spoil.
 
-``last.json`` and ``best.json`` in the run folder are the checkpoints: each names its files under
-``checkpoints/`` with their SHA-256. New files get new names, and the manifest, replaced in one step,
-is what makes them count; only then, and when training resumes, are files removed that no manifest
-names. Optimizer states are named arrays in an ``.npz`` read with ``allow_pickle=False``: nothing is
-ever unpickled.
+What makes the files of one count is its manifest, see :mod:`gluon_fgvc.run_folder.manifests`. Optimizer states are
+named arrays in an ``.npz`` read with ``allow_pickle=False``: nothing is ever unpickled.
 """
 import io
-import json
 import os
 import shutil
 from pathlib import Path
@@ -16,11 +12,12 @@ import mxnet as mx
 import numpy as np
 
 from gluon_fgvc.errors import CheckpointError
-from gluon_fgvc.files import hash_of_file, remove, write_atomically
+from gluon_fgvc.files import remove, write_atomically
 from gluon_fgvc.nn.parameters import sha256_of, structural, to_numpy
+from gluon_fgvc.run_folder import manifests
+from gluon_fgvc.run_folder.manifests import KINDS, read, remove_unnamed
 
-FORMAT = 1
-KINDS = ('last', 'best')
+__all__ = ['KINDS', 'load_arrays', 'load_parameters', 'read', 'remove_unnamed', 'save']
 
 
 def save(folder, kind, net, record, arrays=None):
@@ -31,23 +28,19 @@ def save(folder, kind, net, record, arrays=None):
     :raises CheckpointError: when what was written does not read back bit for bit (a full disk can go
         unnoticed otherwise); the earlier checkpoint stays as it was.
     """
-    folder = Path(folder)
-    (folder / 'checkpoints').mkdir(exist_ok=True)
-    stem = f"checkpoints/{kind}-{record['epoch']:04d}"
-    parameters = to_numpy(net)
+    folder, parameters = Path(folder), to_numpy(net)
+    stem = manifests.stem_of(folder, kind, record['epoch'])
+    paths = [Path(f'{stem}.params')]
     try:
-        digest = _save_parameters(folder / f'{stem}.params', parameters)
-        files = [f'{stem}.params']
+        digest = _save_parameters(paths[0], parameters)
         if arrays is not None:
             buffer = io.BytesIO()
             np.savez(buffer, **arrays)
-            write_atomically(folder / f'{stem}.npz', buffer.getvalue())
-            files.append(f'{stem}.npz')
-        manifest = {'format': FORMAT, **record, 'parameters_sha256': digest,
-                    'files': {name: hash_of_file(folder / name) for name in files}}
-        write_atomically(folder / f'{kind}.json', json.dumps(manifest, indent=1) + '\n')
+            paths.append(Path(f'{stem}.npz'))
+            write_atomically(paths[1], buffer.getvalue())
+        manifests.write(folder, kind, {**record, 'parameters_sha256': digest}, paths)
     except OSError as error:
-        raise CheckpointError(f"cannot write checkpoint '{stem}' in '{folder}': {error.strerror}; "
+        raise CheckpointError(f"cannot write checkpoint '{stem.relative_to(folder)}' in '{folder}': {error.strerror}; "
                               f'the earlier checkpoint is intact') from None
     remove_unnamed(folder)
     return digest
@@ -73,47 +66,9 @@ def _save_parameters(path, parameters):
     return digest
 
 
-def remove_unnamed(folder):
-    """Remove the files under ``checkpoints/`` that no manifest names: what a kill left half written or unremoved."""
-    folder = Path(folder)
-    try:
-        paths = [folder / f'{kind}.json' for kind in KINDS]
-        manifests = [json.loads(path.read_text(encoding='utf-8')) for path in paths if path.exists()]
-        named = {name for manifest in manifests for name in manifest['files']}
-    except (ValueError, KeyError, TypeError):
-        return  # somebody edited a manifest: what it meant to keep cannot be known, so nothing is removed
-    for path in (folder / 'checkpoints').iterdir():
-        if f'checkpoints/{path.name}' not in named:
-            remove(path)
-
-
-def read(folder, kind):
-    """Return the record of checkpoint ``kind``, its files verified by SHA-256, or None if there is none.
-
-    :raises CheckpointError: when the manifest or a file of it is missing, changed or broken.
-    """
-    folder = Path(folder)
-    path = folder / f'{kind}.json'
-    if not path.exists():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding='utf-8'))
-        files, version = record['files'], record['format']
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
-        raise CheckpointError(f"'{path}' is not a checkpoint record") from None
-    if version != FORMAT:
-        raise CheckpointError(f"'{path}' has checkpoint format {version}, this version reads {FORMAT}")
-    for name, digest in files.items():
-        if not (folder / name).is_file():
-            raise CheckpointError(f"checkpoint file '{folder / name}' is missing")
-        if hash_of_file(folder / name) != digest:
-            raise CheckpointError(f"checkpoint file '{folder / name}' was changed or is damaged (SHA-256 differs)")
-    return record
-
-
 def load_parameters(folder, record, net):
     """Load the parameters of a ``record`` that :func:`read` returned into ``net``, names and shapes checked."""
-    path = Path(folder) / next(name for name in record['files'] if name.endswith('.params'))
+    path = manifests.file_of(folder, record, '.params')
     stored, own = mx.nd.load(str(path)), structural(net)
     if set(stored) != set(own):
         name = sorted(set(stored) ^ set(own))[0]
@@ -126,6 +81,5 @@ def load_parameters(folder, record, net):
 
 def load_arrays(folder, record):
     """Return the named arrays kept beside the parameters."""
-    path = Path(folder) / next(name for name in record['files'] if name.endswith('.npz'))
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(manifests.file_of(folder, record, '.npz'), allow_pickle=False) as arrays:
         return dict(arrays)

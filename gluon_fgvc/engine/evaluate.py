@@ -1,8 +1,5 @@
 """Run a network over a split, write what it said of each image, and sum it up."""
-import csv
 import datetime
-import io
-import json
 
 import numpy as np
 from mxnet import autograd
@@ -10,18 +7,18 @@ from mxnet.gluon.utils import split_and_load
 
 from gluon_fgvc.engine import metrics
 from gluon_fgvc.errors import DataError
-from gluon_fgvc.files import append, write_atomically
+from gluon_fgvc.run_folder import RunFolder
 
 
-def predict(net, normalize, loader, image_set, contexts, progress=None):
+def predict(net, normalize, loader, contexts, progress=None):
     """Return :class:`~gluon_fgvc.engine.metrics.Predictions` of ``net`` over one pass of ``loader``.
 
     Labels are the image set's class indices, also where training targets are soft.
     """
-    return predict_together([[(net, normalize, loader)]], image_set, contexts, progress)[0]
+    return predict_together([[(net, normalize, loader)]], contexts, progress)[0]
 
 
-def predict_together(members, image_set, contexts, progress=None):
+def predict_together(members, contexts, progress=None):
     """Return the predictions of several networks, each by several views of every image, and of each by itself.
 
     :param members: for each network the list of its views, (net, normalize, loader); the loaders go through the
@@ -31,7 +28,7 @@ def predict_together(members, image_set, contexts, progress=None):
     """
     views = [(number, view) for number, member in enumerate(members) for view in member]
     firsts = [next(i for i, (owner, _) in enumerate(views) if owner == number) for number in range(len(members))]
-    together, alone = [], [[] for _ in members]
+    together, alone, image_set = [], [[] for _ in members], members[0][0][2].image_set
     for batches in zip(*(loader.epoch(0) for _, (_, _, loader) in views)):
         indices = batches[0].indices
         if not all(np.array_equal(batch.indices, indices) for batch in batches):
@@ -67,57 +64,33 @@ def _log_mean_probabilities(scores):
     return np.logaddexp.reduce(logs, axis=0) - np.log(len(logs))
 
 
-def evaluation(predictions, image_set, classes, skipped, chosen_by, checkpoint, groups=None):
-    """Return the JSON-able summary of one evaluation; the format of ``evaluation.json``.
+def evaluation(predictions, loader, classes, origin, groups=None):
+    """Return the JSON-able summary of one evaluation; what a run folder keeps of it.
 
+    :param loader: what the predictions were made of; broken images that it skipped are counted.
+    :param origin: dict of ``chosen_by``, what chose the epoch, and ``checkpoint``, 'best' or 'last'.
     :param groups: the super-category of each class, where the data set has them.
     """
     rows = metrics.per_class(predictions, classes)
     accuracies = [row['accuracy'] for row in rows if row['accuracy'] is not None]
     return {
-        'split': image_set.name, 'images': len(predictions), 'skipped': skipped,
+        'split': loader.image_set.name, 'images': len(predictions), 'skipped': len(loader.bad),
         **metrics.summary(predictions, len(classes)),
         'mean_class_accuracy': float(np.mean(accuracies)),
         'per_class': rows, **({'per_group': metrics.per_group(rows, groups)} if groups else {}),
         'confusion': metrics.confusion(predictions, len(classes)).tolist(),
-        'chosen_by': chosen_by, 'checkpoint': checkpoint,
+        'chosen_by': origin['chosen_by'], 'checkpoint': origin['checkpoint'],
         'evaluated_at': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
     }
 
 
 def write_evaluation(folder, predictions, image_set, classes, result):
-    """Write ``evaluation*.json`` and ``predictions*.csv`` into the run folder; return both paths.
-
-    The files of the best checkpoint on the test split, by a single view, carry no suffix; every test evaluation is
-    also added to ``test_evaluations.jsonl``, so that nobody has to trust that there was only one.
-    """
-    suffix = suffix_of(result['split'], result['checkpoint'], result.get('views'))
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator='\n')
-    writer.writerow(['path', 'label', 'label_name', 'predicted', 'predicted_name', 'probability',
-                     'label_probability', 'correct', 'top5', 'top5_probabilities'])
+    """Write the evaluation ``result`` and what was said of each image into the run folder ``folder``."""
+    rows = []
     for row in np.argsort(predictions.indices, kind='stable'):
         label, top = predictions.labels[row], predictions.top[row]
         shares = [f'{share:.6f}' for share in predictions.top_probabilities[row]]
-        writer.writerow([image_set.paths[predictions.indices[row]], label, classes[label], top[0], classes[top[0]],
-                         shares[0], f'{predictions.label_probabilities[row]:.6f}', int(top[0] == label),
-                         ' '.join(map(str, top)), ' '.join(shares)])
-    predictions_path, result_path = folder / f'predictions{suffix}.csv', folder / f'evaluation{suffix}.json'
-    list_test(folder, result)  # before its figures can be read
-    write_atomically(predictions_path, table.getvalue())
-    write_atomically(result_path, json.dumps(result, indent=1) + '\n')
-    return result_path, predictions_path
-
-
-def suffix_of(split, checkpoint, views):
-    """Return what the names of an evaluation's files carry: what differs from the usual."""
-    words = ((split, 'test'), (checkpoint, 'best'), (views, None))
-    return ''.join(f'_{word}' for word, usual in words if word != usual)
-
-
-def list_test(folder, result):
-    """Add evaluation ``result`` to those of the test split that run folder ``folder`` lists, if it is of that split."""
-    if result['split'] == 'test':
-        keys = ('evaluated_at', 'checkpoint', 'chosen_by', 'images', 'loss', 'top1', 'views', 'ensemble')
-        record = {key: result[key] for key in keys if key in result}
-        append(folder / 'test_evaluations.jsonl', json.dumps(record) + '\n')
+        rows.append([image_set.paths[predictions.indices[row]], label, classes[label], top[0], classes[top[0]],
+                     shares[0], f'{predictions.label_probabilities[row]:.6f}', int(top[0] == label),
+                     ' '.join(map(str, top)), ' '.join(shares)])
+    RunFolder(folder).write_evaluation(result, rows)

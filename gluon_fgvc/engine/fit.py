@@ -90,8 +90,7 @@ class Training:
     def validate(self, state):
         """Return what the validation split says of the network that would be kept, ``val_…``."""
         with state.averaged():
-            predictions = predict(self.feed.net, self.feed.prepare, self.feed.val, self.data.val.image_set,
-                                  self.contexts)
+            predictions = predict(self.feed.net, self.feed.prepare, self.feed.val, self.contexts)
         summary = metrics.summary(predictions, self.data.num_classes)
         check_validation(summary)
         return {f'val_{name}': value for name, value in summary.items()}

@@ -1,14 +1,10 @@
-"""The log of a run: terminal, ``log.txt``, ``metrics.jsonl`` and ``metrics.csv``."""
-import csv
+"""The log of a run: on the terminal, as lines for people and as records for programs."""
 import datetime
-import io
-import json
 import sys
-from pathlib import Path
 
 from tqdm import tqdm
 
-from gluon_fgvc.files import append, write_atomically
+from gluon_fgvc.run_folder import RunFolder
 
 
 class Log:
@@ -19,42 +15,22 @@ class Log:
     """
 
     def __init__(self, folder, completed=0):
-        self.folder = Path(folder)
-        self.records = []
-        path = self.folder / 'metrics.jsonl'
-        if path.exists():
-            for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
-                try:
-                    record = json.loads(line)
-                    if record['epoch'] < completed:
-                        self.records.append(record)
-                except (ValueError, TypeError, KeyError):
-                    break  # the line that the cut went through
-        write_atomically(path, ''.join(json.dumps(record) + '\n' for record in self.records))
+        self.folder = RunFolder(folder)
+        self.records = [record for record in self.folder.read_records() if record['epoch'] < completed]
+        self.folder.write_records(self.records)
 
     def line(self, text):
-        """Print ``text`` (through the progress bar, if one is shown) and add it, dated, to ``log.txt``."""
+        """Print ``text`` (through the progress bar, if one is shown) and keep it with the time."""
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
-        stamp = datetime.datetime.now().strftime('%Y-%m-%d %H:%M:%S')
-        append(self.folder / 'log.txt', f'{stamp} {text}\n')
+        self.folder.add_to_log(f'{datetime.datetime.now():%Y-%m-%d %H:%M:%S} {text}')
 
     def record(self, **values):
-        """Add one record to ``metrics.jsonl``; records of kind 'epoch' are the rows of ``metrics.csv``."""
+        """Add one record; those of kind 'epoch' are also the rows of a table."""
         self.records.append(values)
-        append(self.folder / 'metrics.jsonl', json.dumps(values) + '\n')
+        self.folder.add_record(values)
         if values['kind'] == 'epoch':
-            self._write_table()
-
-    def _write_table(self):
-        epochs = [record for record in self.records if record['kind'] == 'epoch']
-        rows = [{key: value for key, value in record.items() if key != 'kind'} for record in epochs]
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator='\n')
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(self.folder / 'metrics.csv', text.getvalue())
+            self.folder.write_metrics_table(self.records)
 
 
 def progress(total, label, unit='img'):

@@ -81,6 +81,7 @@ class Features:
 
     def __init__(self, trunk, loader, normalize, contexts):
         self._trunk, self._loader, self._normalize, self._contexts = trunk, loader, normalize, contexts
+        self.image_set = loader.image_set
         self._digest = self._rows = self._values = self._batch = None
 
     def __len__(self):

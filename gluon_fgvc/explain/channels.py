@@ -1,10 +1,9 @@
 """Which channels attention singles out, and which images move a channel most and least."""
-import json
-
 import numpy as np
 
 from gluon_fgvc.errors import ConfigError, did_you_mean
 from gluon_fgvc.nn import attention_convolutions
+from gluon_fgvc.run_folder import RunFolder
 
 
 def ranking(net):
@@ -57,15 +56,8 @@ def histograms(folder):
 
     Keys: ``epoch``, ``phase``, ``attention_range`` and ``attention``, layer → ``counts`` and moments.
     """
-    path, found = folder / 'metrics.jsonl', []
-    for line in path.read_text(encoding='utf-8').splitlines() if path.exists() else ():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            break  # the line that a kill went through
-        if record.get('kind') == 'method' and 'attention' in record:
-            found.append(record)
-    return found
+    records = RunFolder(folder).read_records()
+    return [record for record in records if record['kind'] == 'method' and 'attention' in record]
 
 
 def first_alive(scores, norms, count):

@@ -26,7 +26,8 @@ class Options:
                              choices=('auto', 'moving', 'fixed'))
     dropout: float = option(0.0, 'fraction of the pooled vector dropped in training', minimum=0, below=1)
     init_from_imagenet: Mapping[int, str] = option(
-        dict, 'class index → name of the ImageNet class whose classifier row it starts from, e.g. {0: hotdog}')
+        dict, 'class index → name of the ImageNet class whose classifier row it starts from, e.g. {0: hotdog}',
+        untrained={})
 
 
 class Method(Base):

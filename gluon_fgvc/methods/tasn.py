@@ -36,7 +36,8 @@ class Options:
     attention_size: int = option(224, 'side in pixels of the image that the localisation net sees; its maps have an '
                                       'eighth of it', minimum=32)
     attention_backbone: str = option('resnet18_v2', 'backbone of the localisation net, at output stride 8')
-    attention_weights: str = option('none', "its weights, as backbone.weights: 'zoo', 'none', … or a path")
+    attention_weights: str = option('none', "its weights, as backbone.weights: 'zoo', 'none', … or a path",
+                                    untrained='none')
     attention_stages: Optional[int] = option(None, 'how many of its stages are kept: fewer are cheaper; null keeps all',
                                              minimum=1)
     attention_channels: int = option(512, "channels of the localisation net's dilated convolutions, each an attention "

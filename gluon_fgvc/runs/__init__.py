@@ -1,11 +1,13 @@
 """From a configuration to a run folder and back: the one place where all parts meet."""
 from gluon_fgvc.runs.build import build_method, contexts_of, load_config, loader_of, seed_initialisers
-from gluon_fgvc.runs.evaluation import evaluate, evaluate_altered, evaluate_together, headline, report
+from gluon_fgvc.runs.ensemble import evaluate_together
+from gluon_fgvc.runs.evaluation import evaluate, evaluate_altered
 from gluon_fgvc.runs.folder import environment, existing_folder, latest_folder, new_folder
 from gluon_fgvc.runs.opened import Run, open_run
-from gluon_fgvc.runs.pruning import prune_run
+from gluon_fgvc.runs.pruning import Pruning, prune_run
+from gluon_fgvc.runs.reporting import headline, report
 from gluon_fgvc.runs.training import train
 
-__all__ = ['Run', 'build_method', 'contexts_of', 'environment', 'evaluate', 'evaluate_altered',
+__all__ = ['Pruning', 'Run', 'build_method', 'contexts_of', 'environment', 'evaluate', 'evaluate_altered',
            'evaluate_together', 'existing_folder', 'headline', 'latest_folder', 'load_config', 'loader_of',
            'new_folder', 'open_run', 'prune_run', 'report', 'seed_initialisers', 'train']

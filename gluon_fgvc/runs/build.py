@@ -15,6 +15,11 @@ def load_config(path, overrides=()):
     return config.load(path, overrides, data_options=data.options, method_options=methods.options)
 
 
+def changed(cfg, changes):
+    """Return ``cfg`` with ``changes``, dotted keys and values; see :func:`gluon_fgvc.config.replace`."""
+    return config.replace(cfg, changes, data_options=data.options, method_options=methods.options)
+
+
 def contexts_of(setting):
     """Turn ``run.contexts`` into a list of MXNet contexts; ``'auto'`` is all GPUs, else the CPU."""
     if setting == 'auto':
@@ -56,7 +61,7 @@ def build_method(cfg, num_classes, contexts):
     return method, normalize
 
 
-def loader_of(cfg, image_set, *, train=False, transform=None, workers=None, kinds=None):
+def loader_of(cfg, image_set, *, train=False, transform=None, kinds=None):
     """Return the loader of one split, prepared as ``data.train`` or ``data.eval`` says, or by ``transform``.
 
     For ``kinds`` see :class:`~gluon_fgvc.data.Loader`.
@@ -64,14 +69,14 @@ def loader_of(cfg, image_set, *, train=False, transform=None, workers=None, kind
     transform = transform or (data.TrainTransform(cfg.data.train) if train else data.EvalTransform(cfg.data.eval))
     weighted = train and cfg.data.sampler == 'weighted'
     return data.Loader(image_set, transform, cfg.data.batch_size, train=train, seed=cfg.run.seed,
-                       workers=cfg.data.workers if workers is None else workers,
-                       threads=cfg.data.worker_type == 'thread', cache=cfg.data.cache, bad_image=cfg.data.bad_image,
-                       last='discard' if train else 'keep', kinds=kinds,
+                       workers=cfg.data.workers, threads=cfg.data.worker_type == 'thread', cache=cfg.data.cache,
+                       bad_image=cfg.data.bad_image, last='discard' if train else 'keep', kinds=kinds,
                        sampler=data.samplers.Weighted(image_set.labels, cfg.run.seed) if weighted else None)
 
 
-def report_bad(loader, log):
+def report_bad(loader, say=tqdm.write):
+    """Tell, one line each, which images ``loader`` skipped."""
     for path, reason in loader.bad.items():
-        (log.line if log else tqdm.write)(f'skipped {path}: {reason}')
+        say(f'skipped {path}: {reason}')
     if loader.bad:
-        (log.line if log else tqdm.write)(f'{len(loader.bad)} broken images were skipped (data.bad_image: skip)')
+        say(f'{len(loader.bad)} broken images were skipped (data.bad_image: skip)')

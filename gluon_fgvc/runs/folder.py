@@ -1,7 +1,6 @@
-"""The folder of a run: its name, what describes the run in it, and whether it still holds for a data set."""
+"""Run folders by name, what describes a run in one, and whether it still holds for a data set."""
 import datetime
 import difflib
-import json
 import os
 import platform
 import re
@@ -12,11 +11,9 @@ import numpy as np
 
 from gluon_fgvc import __version__, config, data
 from gluon_fgvc.errors import CheckpointError, ConfigError
-from gluon_fgvc.files import remove, write_atomically
 from gluon_fgvc.machine import processor
+from gluon_fgvc.run_folder import RunFolder, runs_in
 from gluon_fgvc.runs.build import load_config
-
-WIDTHS = 'widths.json'  # the channel plan in a run folder, where the backbone has one
 
 
 def new_folder(cfg, stem):
@@ -31,17 +28,18 @@ def new_folder(cfg, stem):
 
 def latest_folder(cfg, stem):
     """Return the newest run folder of a configuration, for ``--resume`` without a path."""
-    folders = sorted((Path(cfg.run.work_dir) / stem).glob('*/config.yaml'))
+    parent = Path(cfg.run.work_dir) / stem
+    folders = runs_in(parent)
     if not folders:
-        raise CheckpointError(f"nothing to resume: no run folder in '{Path(cfg.run.work_dir) / stem}'")
-    return folders[-1].parent
+        raise CheckpointError(f"nothing to resume: no run folder in '{parent}'")
+    return folders[-1]
 
 
 def existing_folder(path):
     """Return ``path`` as a run folder to resume, or say that it is none."""
     folder = Path(path)
-    if not (folder / 'config.yaml').is_file():
-        raise CheckpointError(f"'{folder}' is not a run folder (it has no config.yaml){_near(folder)}")
+    if not RunFolder(folder).is_run:
+        raise CheckpointError(f"'{folder}' is not a run folder (it has no {RunFolder.config}){_near(folder)}")
     return folder
 
 
@@ -58,24 +56,21 @@ def claim(folder, cfg, source):
 
     :returns: None, or one line on what of this machine will keep a resumed run from the bits of an uninterrupted one.
     """
-    now, note = environment(), None
-    path, text, split = folder / 'config.yaml', config.dump(cfg), data.split_record(source)
+    files, now, note = RunFolder(folder), environment(), None
+    split = data.split_record(source)
     plan = None if cfg.backbone.widths is None else _channel_plan(cfg)
-    if (folder / 'last.json').exists():
-        _check_same(path, cfg)
-        check_same_classes(folder, read_classes(folder), source.classes)
+    if files.has_checkpoint:
+        _check_same(files.config, cfg)
+        check_same_classes(folder, files.read_classes(), source.classes)
         check_same_split(folder, split, ('train', 'val'))
-        note = _other_rounding(read_json(folder / 'env.json'), now)
-        if plan is not None and (folder / WIDTHS).read_bytes() != plan:
+        note = _other_rounding(files.read_environment(), now)
+        if plan is not None and files.widths.read_bytes() != plan:
             raise ConfigError(f"cannot resume '{folder}': backbone.widths '{cfg.backbone.widths}' is another plan now")
     else:
-        remove(folder / 'best.json')
+        files.forget_best()
     if plan is not None:  # the run does not depend on the file it came from
-        write_atomically(folder / WIDTHS, plan)
-    write_atomically(folder / 'classes.json', json.dumps(list(source.classes), indent=1, ensure_ascii=False) + '\n')
-    write_atomically(folder / 'split.json', json.dumps(split, indent=1) + '\n')
-    write_atomically(folder / 'env.json', json.dumps(now, indent=1) + '\n')
-    write_atomically(path, text)
+        files.write_widths(plan)
+    files.describe(config.dump(cfg), source.classes, split, now)
     return note
 
 
@@ -101,6 +96,7 @@ def _channel_plan(cfg):
 
 
 def check_same_classes(folder, stored, classes):
+    """Check that a data set has the ``classes`` that were ``stored`` when training began, in their order."""
     if stored is not None and stored != list(classes):
         differing = ', '.join(f"'{name}'" for name in sorted(set(stored) ^ set(classes)))
         raise CheckpointError(f"'{folder}' was trained on other classes than the data set has now: "
@@ -109,7 +105,7 @@ def check_same_classes(folder, stored, classes):
 
 def check_same_split(folder, split, names):
     """Check that the images of splits ``names`` are those that training began with."""
-    stored = read_json(folder / 'split.json')  # runs of earlier versions have none
+    stored = RunFolder(folder).read_split()
     for name in names if stored else ():
         before, now = (record['splits'].get(name) for record in (stored, split))
         if before != now:
@@ -117,13 +113,6 @@ def check_same_split(folder, split, names):
             raise CheckpointError(f"'{folder}': split '{name}' is not what it was when training began (then {count[0]} "
                                   f'images, now {count[1]}, or others): the data set has changed; restore it, or '
                                   'start a new run')
-
-
-def read_classes(folder):
-    classes = read_json(folder / 'classes.json')
-    if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
-        raise CheckpointError(f"'{folder / 'classes.json'}' is not a list of class names")
-    return classes
 
 
 # Keys that change where and how a run executes but not what it learns.
@@ -156,12 +145,3 @@ def environment():
             'instruction_sets': processor.instruction_sets(), 'onednn': processor.onednn_choice(),
             'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
             'omp_num_threads': os.environ.get('OMP_NUM_THREADS'), 'gpus': mx.context.num_gpus()}
-
-
-def read_json(path):
-    try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        return None
-    except (ValueError, UnicodeDecodeError):
-        raise CheckpointError(f"'{path}' is not valid JSON") from None

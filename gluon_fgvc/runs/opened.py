@@ -10,8 +10,9 @@ from gluon_fgvc.engine import checkpoint
 from gluon_fgvc.errors import CheckpointError
 from gluon_fgvc.nn import Normalize
 from gluon_fgvc.nn.parameters import compile_net
+from gluon_fgvc.run_folder import RunFolder
 from gluon_fgvc.runs.build import build_method, contexts_of, load_config
-from gluon_fgvc.runs.folder import WIDTHS, check_same_classes, existing_folder, read_classes
+from gluon_fgvc.runs.folder import check_same_classes, existing_folder
 
 
 @dataclass
@@ -29,9 +30,19 @@ class Run:
     chosen_by: dict
 
     @property
+    def files(self):
+        """What lies in ``folder``."""
+        return RunFolder(self.folder)
+
+    @property
     def ctx(self):
         """The first of ``contexts``."""
         return self.contexts[0]
+
+    @property
+    def origin(self):
+        """Where its figures come from: what chose the epoch, and which checkpoint it is."""
+        return {'chosen_by': self.chosen_by, 'checkpoint': self.which}
 
     @cached_property
     def source(self):
@@ -48,7 +59,7 @@ class Run:
         """The numbers of channels that differ from the backbone's own, dict of convolution → number."""
         if self.cfg.backbone.widths is None:
             return {}
-        return backbones.read_plan(self.folder / WIDTHS, self.cfg.backbone.name)
+        return backbones.read_plan(self.files.widths, self.cfg.backbone.name)
 
     def batch_of(self, image):
         """Return one image, (H,W,3) uint8 RGB prepared as for testing, as the network takes it: (1,3,H,W)."""
@@ -59,30 +70,33 @@ class Run:
         return nd.softmax(self.method.net(images), axis=-1)
 
     @classmethod
-    def open(cls, folder, which='best', contexts=None):
+    def open(cls, folder, which='best', contexts=None, source=None):
         """Open run folder ``folder`` at its 'best' or 'last' checkpoint.
 
+        :param source: its data set, where that has been read already.
         :raises CheckpointError: when it is no run folder, has no checkpoint yet, or is damaged.
         """
         folder = existing_folder(folder)
-        cfg = load_config(folder / 'config.yaml')
-        classes, record = read_classes(folder), checkpoint.read(folder, which)
+        files = RunFolder(folder)
+        cfg = load_config(files.config)
+        classes, record = files.read_classes(), checkpoint.read(folder, which)
         if record is None or classes is None:
             raise CheckpointError(f"'{folder}' has no '{which}' checkpoint yet; train it first (--resume goes on)")
         contexts = contexts or contexts_of(cfg.run.contexts)
-        # The parameters come from the checkpoint: the source of the pretrained ones is not needed again.
-        tree = config.to_tree(cfg)
-        tree['backbone']['weights'] = 'none'
-        if cfg.backbone.widths is not None:
-            tree['backbone']['widths'] = str(folder / WIDTHS)
-        for key in ('init_from_imagenet', 'attention_weights'):
-            tree['method'].pop(key, None)
-        method, normalize = build_method(
-            config.from_tree(tree, data.options, methods.options, str(folder / 'config.yaml')), len(classes), contexts)
+        method, normalize = build_method(_of_checkpoint(cfg, files), len(classes), contexts)
         checkpoint.load_parameters(folder, record, method.train_net)
         compile_net(method.net, cfg.run.hybridize)
         chosen_by = record['chosen_by'] if which == 'best' else {'split': None, 'epoch': record['epoch'] - 1}
-        return cls(folder, cfg, classes, method, normalize, contexts, which, record['epoch'], chosen_by)
+        run = cls(folder, cfg, classes, method, normalize, contexts, which, record['epoch'], chosen_by)
+        if source is not None:
+            run.source = source
+        return run
+
+
+def _of_checkpoint(cfg, files):
+    """Return ``cfg`` for a network that depends on nothing but the run folder: neither weights nor plan elsewhere."""
+    cfg = config.untrained(cfg)
+    return cfg if cfg.backbone.widths is None else config.replace(cfg, {'backbone.widths': str(files.widths)})
 
 
 open_run = Run.open

@@ -9,13 +9,13 @@ from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.explain.cam import activation_on_images, coverage, energy_inside
 
 
-def pointing_game(run, image_set, loader):
-    """Return how much of the activation of the true class lies in the boxes of a split, as a dict.
+def pointing_game(run, loader):
+    """Return how much of the activation of the true class lies in the boxes of the images of ``loader``, as a dict.
 
     ``energy`` is the mean over images of the fraction inside, ``area`` what the boxes cover of the images, which is the
     energy of indifferent activation, ``images`` how many have an activation and ``without`` how many have none.
     """
-    energies, areas, transform = [], [], loader.transform
+    energies, areas, image_set, transform = [], [], loader.image_set, loader.transform
     with progress(len(image_set), 'pointing game') as bar:
         for batch in loader.epoch(0):
             images = run.normalize(batch.images.as_in_context(run.ctx))
@@ -32,12 +32,14 @@ def pointing_game(run, image_set, loader):
 
 
 def check_boxes(image_set):
+    """Raise ConfigError unless the images have boxes."""
     if image_set.boxes is None:
         raise ConfigError(f"the data set has no boxes for split '{image_set.name}', in which activation could be "
                           'measured; set run.pointing_game to false or leave out --pointing-game')
 
 
 def in_words(result):
+    """Return what :func:`pointing_game` found as a part of a sentence."""
     without = f", {result['without']} images without activation" if result['without'] else ''
     energy = 'none' if result['energy'] is None else f"{result['energy']:.4f}"
     return f"activation in the boxes {energy}, which cover {result['area']:.4f}{without}"

@@ -10,52 +10,48 @@ from gluon_fgvc.engine.fit import TrainingData, fit
 from gluon_fgvc.engine.log import Log
 from gluon_fgvc.engine.state import State
 from gluon_fgvc.errors import CheckpointError, ConfigError
-from gluon_fgvc.files import lock
+from gluon_fgvc.run_folder import RunFolder
 from gluon_fgvc.runs.build import build_method, contexts_of, loader_of, report_bad
-from gluon_fgvc.runs.evaluation import evaluate, report
-from gluon_fgvc.runs.folder import claim, read_json
+from gluon_fgvc.runs.evaluation import evaluate
+from gluon_fgvc.runs.folder import claim
 from gluon_fgvc.runs.opened import Run
 from gluon_fgvc.runs.pointing_game import check_boxes
+from gluon_fgvc.runs.reporting import report
 
 
-def train(cfg, folder, *, test=True):
+def train(cfg, folder, *, test=True, source=None):
     """Train ``cfg`` in run folder ``folder`` (resuming what is there), evaluate the best epoch, write the report.
 
     :param test: evaluate the test split, once, with the checkpoint that validation chose.
+    :param source: the data set of ``cfg``, where that has been read already.
     :returns: the evaluation (see ``evaluation.json``), or None without ``test``.
     """
     folder, contexts = Path(folder), contexts_of(cfg.run.contexts)
-    if cfg.data.batch_size < len(contexts):
-        raise ConfigError(f'data.batch_size {cfg.data.batch_size} is smaller than the number of devices, '
-                          f'{len(contexts)}')
-    if cfg.run.kvstore == 'nccl' and any(context.device_type == 'cpu' for context in contexts):
-        raise ConfigError("run.kvstore: 'nccl' sums over GPUs only; use 'device' or 'local' on the CPU")
-    source = data.build(cfg.data)
+    _check_contexts(cfg, contexts)
+    source = source or data.build(cfg.data)
     if cfg.run.pointing_game:
         check_boxes(source.test)
     folder.mkdir(parents=True, exist_ok=True)
-    with _only_writer(folder):
+    with RunFolder(folder).lock():
         note = claim(folder, cfg, source)
         done = checkpoint.read(folder, 'last')
         log = Log(folder, completed=done['epoch'] if done else 0)
         if note and done['epoch'] < cfg.train.epochs:
             log.line(note)
         _fit(cfg, folder, source, contexts, log)
-        run = result = None
-        if test:
-            run = Run.open(folder, contexts=contexts)
-            result = _earlier_evaluation(run) or evaluate(run, 'test', log=log)
-        log.line(f'report: {report(folder, source, run)}')
+        run = Run.open(folder, contexts=contexts, source=source)
+        result = (_earlier_evaluation(run) or evaluate(run, 'test', say=log.line)) if test else None
+        log.line(f'report: {report(run)}')
     return result
 
 
-def _only_writer(folder):
-    """Return a context in which no other process trains in ``folder``."""
-    try:
-        return lock(folder / '.lock')
-    except BlockingIOError:
-        raise CheckpointError(f"another process is training in '{folder}'; wait for its end, or name another "
-                              '--work-dir') from None
+def _check_contexts(cfg, contexts):
+    """Refuse settings that the devices cannot serve."""
+    if cfg.data.batch_size < len(contexts):
+        raise ConfigError(f'data.batch_size {cfg.data.batch_size} is smaller than the number of devices, '
+                          f'{len(contexts)}')
+    if cfg.run.kvstore == 'nccl' and any(context.device_type == 'cpu' for context in contexts):
+        raise ConfigError("run.kvstore: 'nccl' sums over GPUs only; use 'device' or 'local' on the CPU")
 
 
 def _fit(cfg, folder, source, contexts, log):
@@ -75,7 +71,7 @@ def _fit(cfg, folder, source, contexts, log):
             log)
         log.line(f'training took {time.time() - started:.0f} s')
         for loader in loaders:
-            report_bad(loader, log)
+            report_bad(loader, log.line)
     finally:
         for loader in loaders:
             loader.close()
@@ -90,7 +86,7 @@ def start_from(cfg, folder, method, source, val=None):
     :raises CheckpointError: if the folder has a checkpoint already.
     """
     folder = Path(folder)
-    if (folder / 'last.json').exists():
+    if RunFolder(folder).has_checkpoint:
         raise CheckpointError(f"'{folder}' holds a run already; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     claim(folder, cfg, source)
@@ -99,7 +95,7 @@ def start_from(cfg, folder, method, source, val=None):
 
 def _earlier_evaluation(run):
     """Return the evaluation of the test split that ``run`` has already, so that resuming does not add another."""
-    result = read_json(run.folder / 'evaluation.json')
+    result = run.files.read_evaluation()
     return result if result and result.get('chosen_by') == run.chosen_by else None
 
 

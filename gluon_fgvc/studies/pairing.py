@@ -32,7 +32,7 @@ def read_predictions(path, split='test'):
     """
     path = Path(path)
     if path.is_dir():
-        path = path / f"predictions{'' if split == 'test' else f'_{split}'}.csv"
+        path = run_files.RunFolder(path).predictions_file(run_files.suffix_of(split))
     rows = run_files.read_predictions(path)
     found = {row.path: row for row in rows}
     if not rows:

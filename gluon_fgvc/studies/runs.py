@@ -7,18 +7,16 @@ unfinished ones resumed. :mod:`.plan_file` reads a study from a file, :mod:`.res
 """
 import hashlib
 import itertools
-import json
 import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Tuple
 
-from gluon_fgvc.errors import ConfigError
-from gluon_fgvc.files import write_atomically
+from gluon_fgvc.errors import CheckpointError, ConfigError
+from gluon_fgvc.run_folder import RunFolder
 
 NAME = re.compile(r'[A-Za-z0-9][\w.-]*')  # of studies and variants: they name files and folders
-RECORD = 'study.json'  # what the study knows about a run, in the run's folder
 
 
 # --- planning --------------------------------------------------------------------------------
@@ -113,11 +111,10 @@ def status(run, evaluate):
     """
     if not run.folder.exists() or not any(run.folder.iterdir()):
         return 'new'
-    try:
-        record = json.loads((run.folder / RECORD).read_text(encoding='utf-8'))
-    except (OSError, ValueError):
+    record = _record_of(run.folder)
+    if record is None:
         raise ConfigError(f"'{run.folder}' holds something that is no run of this study: move it away, "
-                          'or choose another --name') from None
+                          'or choose another --name')
     for key, value in run.settings.items():
         if record.get(key) != value:
             raise ConfigError(f"'{run.folder}' was run with another {_WORDS.get(key, key)}: choose another --name, "
@@ -131,17 +128,26 @@ _WORDS = {'sha256': 'content of the configuration file', 'config': 'configuratio
 
 
 def tested(folder):
+    """Return whether the run in ``folder`` was evaluated on its test split."""
     try:
-        return json.loads((folder / 'evaluation.json').read_text(encoding='utf-8'))['split'] == 'test'
-    except (OSError, ValueError, KeyError, TypeError):
+        return RunFolder(folder).read_evaluation()['split'] == 'test'
+    except (CheckpointError, OSError, KeyError, TypeError):
         return False
 
 
 def trained(folder):
+    """Return whether the training of the run in ``folder`` ended well."""
+    record = _record_of(folder)
+    return record is not None and record.get('trained', False)
+
+
+def _record_of(folder):
+    """Return what the study wrote into ``folder``, None if it did not."""
     try:
-        return json.loads((folder / RECORD).read_text(encoding='utf-8'))['trained']
-    except (OSError, ValueError, KeyError):
-        return False
+        record = RunFolder(folder).read_study()
+    except (CheckpointError, OSError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def describe(runs, evaluate):
@@ -161,7 +167,7 @@ def command_of(run, train, evaluate):
     It resumes what the folder has.
     """
     words = [*train, '--cfg', str(run.config)]
-    if (run.folder / 'config.yaml').exists():
+    if RunFolder(run.folder).is_run:
         words.append('--resume')  # before another option: it would take an override for its value
     words += ['--work-dir', str(run.folder), '--seed', str(run.seed)]
     if not evaluate:
@@ -183,7 +189,7 @@ def execute(runs, train, evaluate=False, say=print):
             say(f'{place}: finished before')
             continue
         run.folder.mkdir(parents=True, exist_ok=True)
-        if not (run.folder / RECORD).exists():
+        if _record_of(run.folder) is None:
             _record(run, trained=False)
         say(f'{place}: {run.folder}')
         code = subprocess.run(command_of(run, train, evaluate)).returncode
@@ -197,4 +203,4 @@ def execute(runs, train, evaluate=False, say=print):
 
 
 def _record(run, trained):
-    write_atomically(run.folder / RECORD, json.dumps({**run.settings, 'trained': trained}, indent=1) + '\n')
+    RunFolder(run.folder).write_study({**run.settings, 'trained': trained})

@@ -15,6 +15,7 @@ import numpy as np
 
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.files import write_atomically
+from gluon_fgvc.run_folder import RunFolder
 from gluon_fgvc.studies import runs as study
 
 LETTERS = 'FABE'
@@ -98,7 +99,7 @@ def trained_score(config, folder, seed, overrides, train, say):
                              folder=Path(folder) / schedule)
         if study.execute([run], train, say=lambda line: say(f'{schedule}: {line}')):
             return None
-        chosen = json.loads((run.folder / 'best.json').read_text(encoding='utf-8'))['chosen_by']
+        chosen = RunFolder(run.folder).best_so_far()
         if 'score' not in chosen:
             raise ConfigError('--search needs a validation split; set data.val_fraction')
         return chosen['score']

@@ -56,8 +56,8 @@ def test_baked_graph_takes_pixels(net, tmp_path, pixels, dtype, softmax):
     output = block(mx.nd.array(pixels, dtype=dtype))
     if not softmax:
         output = mx.nd.softmax(output)
-    assert metadata['output'] == ('probabilities' if softmax else 'logits')
-    assert metadata['input']['layout'] == 'NHWC' and metadata['input']['shape'] == [None, None, None, 3]
+    assert metadata.output == ('probabilities' if softmax else 'logits')
+    assert metadata.takes_pixels and metadata.tree()['input']['shape'] == [None, None, None, 3]
     np.testing.assert_allclose(output.asnumpy(), probabilities_of(net, pixels), atol=1e-6)
 
 
@@ -111,8 +111,8 @@ def test_fixed_size_is_found_out(tmp_path):
     net = build_net(pool=nn.AvgPool2D(4))
     export_net(net, tmp_path / 'export')
     metadata, _ = deploy.load_exported(tmp_path / 'export')
-    assert metadata['input']['flexible'] is False
-    assert metadata['input']['shape'] == [None, 3, 24, 20]
+    assert metadata.flexible is False
+    assert metadata.tree()['input']['shape'] == [None, 3, 24, 20]
 
 
 class OtherWhenTraced(HybridBlock):
@@ -148,9 +148,9 @@ def test_existing_export_is_kept_unless_asked(net, tmp_path):
     (tmp_path / 'export' / 'notes.txt').write_text('mine')
     with pytest.raises(CheckpointError, match='--overwrite'):
         export_net(net, tmp_path / 'export', bake_softmax=True)
-    assert deploy.load_exported(tmp_path / 'export')[0]['output'] == 'logits'
+    assert deploy.load_exported(tmp_path / 'export')[0].output == 'logits'
     export_net(net, tmp_path / 'export', bake_softmax=True, overwrite=True)
-    assert deploy.load_exported(tmp_path / 'export')[0]['output'] == 'probabilities'
+    assert deploy.load_exported(tmp_path / 'export')[0].output == 'probabilities'
     assert (tmp_path / 'export' / 'notes.txt').read_text() == 'mine'
 
 

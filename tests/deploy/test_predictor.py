@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gluon_fgvc import deploy
 from gluon_fgvc.config import EvalView
+from gluon_fgvc.deploy.metadata import Metadata
 from gluon_fgvc.deploy.predictor import ImageClassifier, check_graph
 from gluon_fgvc.errors import CheckpointError, DataError
 from tests.deploy.small import CLASSES, MEAN, STD, build_net, export_net, write_pictures
@@ -167,12 +168,27 @@ def edit(folder, change):
 
 @pytest.mark.parametrize('change', [
     lambda m: m.pop('mean'), lambda m: m.update(std=[1, 1]), lambda m: m['input'].update(layout='HWCN'),
-    lambda m: m.update(output='logits'), lambda m: m['files'].pop('model-symbol.json'), lambda m: m.update(resize={}),
+    lambda m: m.update(output='loss'), lambda m: m['files'].pop('model-symbol.json'), lambda m: m.update(resize={}),
     lambda m: m.update(resize={'resize': 'large', 'crop': None}), lambda m: m.update(mean=['a', 'b', 'c'])])
 def test_metadata_of_the_wrong_kind(folder, change):
     edit(folder, change)
     with pytest.raises(CheckpointError, match='incomplete or altered'):
         deploy.Predictor(folder)
+
+
+def test_a_model_of_an_earlier_version_is_read(folder, pictures):
+    """Its output was called scores, and it said no more than it had to."""
+    expected = deploy.Predictor(folder).predict(pictures)
+    edit(folder, lambda m: m.update(output='scores'))
+    edit(folder, lambda m: (m.pop('source'), m.pop('versions')))
+    model = deploy.Predictor(folder)
+    assert model.metadata.output == 'logits'
+    np.testing.assert_array_equal(model.predict(pictures), expected)
+
+
+def test_what_was_written_is_read_back(folder):
+    written = json.loads((folder / 'model.json').read_text())
+    assert json.loads(json.dumps(Metadata.read(folder).tree())) == written
 
 
 def test_number_of_classes_is_held_to_the_graph(folder):

@@ -104,7 +104,7 @@ def test_a_disk_that_fills_up_leaves_the_earlier_checkpoint(tmp_path, size):
     block = net()
     digest = checkpoint.save(tmp_path, 'last', block, {'epoch': 1}, {'a': np.zeros(2)})
     script = ('import sys; from tests.engine.test_checkpoint import *\n'
-              'from gluon_fgvc import cli\n'
+              'from gluon_fgvc.commands import cli\n'
               'block = net(seed=1)\n'
               f'limit_file_size({size})\n'
               f'args = {str(tmp_path)!r}, "last", block, {{"epoch": 2}}, {{"a": np.zeros(999)}}\n'

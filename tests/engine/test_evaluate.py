@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gluon_fgvc.data import Batch, ImageSet
-from gluon_fgvc.engine.evaluate import list_test, predict_together, suffix_of
+from gluon_fgvc.engine.evaluate import predict_together
 from gluon_fgvc.errors import DataError
 
 IMAGES = ImageSet('test', ['a', 'b', 'c'], np.array([0, 1, 1]))
@@ -13,6 +13,8 @@ CPU = [mx.cpu()]
 
 class Views:
     """What predict_together takes for a loader: values (3,2) that the network returns, in batches of two."""
+
+    image_set = IMAGES
 
     def __init__(self, values, skip=None):
         self.values, self.skip = np.log(np.asarray(values)), skip
@@ -34,7 +36,7 @@ def member(*views):
 def test_means_are_of_probabilities_over_all_views():
     first = member(Views([[0.9, 0.1], [0.6, 0.4], [0.5, 0.5]]), Views([[0.5, 0.5], [0.1, 0.9], [0.2, 0.8]]))
     second = member(Views([[2, 6], [1, 1], [0.3, 0.1]]))  # scores need not be normalised
-    together, (one, two) = predict_together([first, second], IMAGES, CPU)
+    together, (one, two) = predict_together([first, second], CPU)
     mean = np.array([(0.9 + 0.5 + 0.25) / 3, (0.4 + 0.9 + 0.5) / 3, (0.5 + 0.8 + 0.25) / 3])  # of each label
     np.testing.assert_allclose(together.label_probabilities, mean, rtol=1e-6)
     np.testing.assert_allclose(together.losses, -np.log(mean), rtol=1e-6)
@@ -45,7 +47,7 @@ def test_means_are_of_probabilities_over_all_views():
 
 
 def test_a_single_view_is_itself():
-    together, (alone,) = predict_together([member(Views([[1e-30, 1], [0.6, 0.4], [0.5, 0.5]]))], IMAGES, CPU)
+    together, (alone,) = predict_together([member(Views([[1e-30, 1], [0.6, 0.4], [0.5, 0.5]]))], CPU)
     assert together is alone
     assert together.losses[0] == pytest.approx(-np.log(1e-30), rel=1e-6)
 
@@ -53,17 +55,4 @@ def test_a_single_view_is_itself():
 def test_views_of_different_images_are_refused():
     views = [Views(np.ones((3, 2))), Views(np.ones((3, 2)), skip=1)]
     with pytest.raises(DataError, match='could be read for one view and not for another'):
-        predict_together([member(*views)], IMAGES, CPU)
-
-
-def test_names_of_files():
-    assert suffix_of('test', 'best', None) == '' and suffix_of('val', 'last', 'flip') == '_val_last_flip'
-
-
-def test_only_test_evaluations_are_listed(tmp_path):
-    result = {'split': 'val', 'evaluated_at': 'now', 'checkpoint': 'best', 'chosen_by': {}, 'images': 1, 'loss': 0.5,
-              'top1': 1.0}
-    list_test(tmp_path, result)
-    assert not (tmp_path / 'test_evaluations.jsonl').exists()
-    list_test(tmp_path, {**result, 'split': 'test', 'views': 'flip'})
-    assert '"views": "flip"' in (tmp_path / 'test_evaluations.jsonl').read_text()
+        predict_together([member(*views)], CPU)

@@ -12,7 +12,7 @@ from gluon_fgvc import runs as engine
 from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.explain import activation_maximization, channels
-from gluon_fgvc.pages.channels import histogram_section
+from gluon_fgvc.pages.channels import _used_bins, histogram_section
 from tests import small_run
 from tools import visualize
 
@@ -52,7 +52,7 @@ def test_histograms_show_the_range_that_is_used():
         return {'epoch': 0, 'phase': 'A', 'attention_range': [-1, 3], 'attention': {'x': {
             'counts': list(counts), 'sd': 0.5, 'least': 0.1, 'largest': 1.2}}}
     records = [record(0, 0, 0, 1, 8, 0, 0, 0), record(0, 0, 2, 5, 2, 0, 0, 0)]
-    assert channels._used_bins(records) == slice(2, 6)
+    assert _used_bins(records) == slice(2, 6)
     section = histogram_section(records)
     assert 'attention from 0 at the left to 2 at the right' in section and section.count('<img') == 2
     assert '0.1 to 1.2, sd of a layer 0.5' in section

@@ -6,12 +6,13 @@ from gluon_fgvc.pages import charts as plots
 from gluon_fgvc.pages.charts import percent
 from gluon_fgvc.pages.markup import tag
 from gluon_fgvc.pages.report.parts import absent, section
+from gluon_fgvc.run_folder import RunFolder
 
 
 def calibration_section(run):
     """Return the section of calibration."""
     if not run.predictions:
-        return section('Calibration', absent(run, 'predictions.csv')
+        return section('Calibration', absent(run, RunFolder.predictions)
                         or tag('p', 'predictions.csv holds no labelled image.', class_='soft'))
     bins, error = statistics.calibration([p.probability for p in run.predictions], [p.correct for p in run.predictions])
     accuracy = sum(p.correct for p in run.predictions) / len(run.predictions)

@@ -6,6 +6,7 @@ from gluon_fgvc.pages import charts as plots
 from gluon_fgvc.pages.charts import percent
 from gluon_fgvc.pages.markup import tag
 from gluon_fgvc.pages.report.parts import absent, interval, section
+from gluon_fgvc.run_folder import RunFolder
 
 PAIRS = 15             # confused pairs in the table
 LABELLED_CLASSES = 30  # up to here the confusion matrix has names
@@ -29,7 +30,7 @@ def _matrix(run):
 
 
 def _no_matrix(run):
-    return absent(run, 'evaluation.json') or tag('p', 'evaluation.json holds no confusion matrix.', class_='soft')
+    return absent(run, RunFolder.evaluation) or tag('p', 'evaluation.json holds no confusion matrix.', class_='soft')
 
 
 def confusion_section(run):

@@ -4,12 +4,13 @@ from gluon_fgvc.pages.charts import number, percent
 from gluon_fgvc.pages.line_charts import Band, Line, finite, line_chart
 from gluon_fgvc.pages.markup import tag
 from gluon_fgvc.pages.report.parts import absent, section
+from gluon_fgvc.run_folder import RunFolder
 
 
 def training_section(run):
     """Return the section of the training."""
     if not run.epochs:
-        reason = absent(run, 'metrics.jsonl') or tag('p', 'No epoch has been finished yet.', class_='soft')
+        reason = absent(run, RunFolder.metrics) or tag('p', 'No epoch has been finished yet.', class_='soft')
         return section('Training', reason)
     chosen, marked = run_files.choice(run), None
     if chosen.epoch is not None:

@@ -1,6 +1,7 @@
 """What is needed to repeat a run: its configuration and its environment."""
 from gluon_fgvc.pages.markup import tag
 from gluon_fgvc.pages.report.parts import absent, section
+from gluon_fgvc.run_folder import RunFolder
 
 
 def details_section(run):
@@ -12,7 +13,7 @@ def details_section(run):
         rows = [tag('tr', tag('th', key, scope='row'), tag('td', value, class_='name'))
                 for key, value in _flatten(run.env)]
         parts.append(tag('details', tag('summary', 'Environment'), tag('table', tag('tbody', rows))))
-    return section('Configuration and environment', parts, absent(run, 'config.yaml', 'env.json'),
+    return section('Configuration and environment', parts, absent(run, RunFolder.config, RunFolder.environment),
                     tag('p', 'Run folder: ', tag('code', run.folder.name), class_='soft'))
 
 

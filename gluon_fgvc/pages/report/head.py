@@ -4,6 +4,7 @@ from gluon_fgvc.engine.statistics import wilson
 from gluon_fgvc.pages.charts import number, percent
 from gluon_fgvc.pages.markup import tag
 from gluon_fgvc.pages.report.parts import absent, interval, value_at
+from gluon_fgvc.run_folder import RunFolder
 
 SPLITS = {'val': 'validation', 'train': 'training'}
 _PLAIN_DATA_KEYS = frozenset(('name', 'root', 'batch_size', 'workers', 'val_fraction', 'val_seed', 'bad_image'))
@@ -28,7 +29,7 @@ def header(run):
         facts.append(('Training', f'{len(run.epochs):,} epochs' + (f', {_duration(sum(seconds))}' if seconds else '')))
     return tag('header', tag('h1', title_of(run)),
                tag('dl', [tag('div', tag('dt', name), tag('dd', value)) for name, value in facts], class_='facts'),
-               _headline(run.evaluation) if run.evaluation else absent(run, 'evaluation.json'),
+               _headline(run.evaluation) if run.evaluation else absent(run, RunFolder.evaluation),
                _protocol(run))
 
 

@@ -6,6 +6,7 @@ from gluon_fgvc.pages.charts import percent
 from gluon_fgvc.pages.maps import drawn, reading_aid
 from gluon_fgvc.pages.markup import tag
 from gluon_fgvc.pages.report.parts import absent, section
+from gluon_fgvc.run_folder import RunFolder
 
 WORST = 24             # thumbnails of the most confident errors
 THUMBNAIL = 224        # their longer side in pixels, twice what is shown, for sharp screens
@@ -16,7 +17,7 @@ def errors_section(run, read):
     """Return the section of the most confident errors."""
     title = 'Most confident errors'
     if run.predictions is None:
-        return section(title, absent(run, 'predictions.csv'))
+        return section(title, absent(run, RunFolder.predictions))
     wrong = [p for p in run.predictions if not p.correct]
     if not wrong:
         none = f'None of {len(run.predictions):,} images was given a wrong class.'

@@ -1,6 +1,5 @@
-"""Reads what a run left in its folder, without MXNet; a file that is absent or broken is explained."""
+"""All that a run left in its folder, for pages about it; a file that is absent or broken is explained."""
 import csv
-import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,14 +8,18 @@ from typing import Dict, List, NamedTuple, Optional
 import yaml
 
 from gluon_fgvc.errors import CheckpointError
+from gluon_fgvc.run_folder import predictions
+from gluon_fgvc.run_folder.folder import RunFolder, suffix_of
+from gluon_fgvc.run_folder.predictions import WRITTEN_BY, Prediction
 
-WRITTEN_BY = {
-    'config.yaml': 'training writes it when it starts',
-    'env.json': 'training writes it when it starts',
-    'classes.json': 'training writes it when it starts',
-    'metrics.jsonl': 'training writes it while it runs',
-    'predictions.csv': 'tools/train.py writes it at its end, tools/evaluate.py at any time',
-    'evaluation.json': 'tools/train.py writes it at its end, tools/evaluate.py at any time',
+_TRAINING, _EVALUATION = 'training writes it when it starts', WRITTEN_BY
+WRITERS = {
+    RunFolder.config: _TRAINING,
+    RunFolder.environment: _TRAINING,
+    RunFolder.classes: _TRAINING,
+    RunFolder.metrics: 'training writes it while it runs',
+    RunFolder.predictions: _EVALUATION,
+    RunFolder.evaluation: _EVALUATION,
 }
 
 
@@ -27,18 +30,6 @@ class Choice(NamedTuple):
     split: Optional[str]
     metric: Optional[str] = None
     value: Optional[float] = None
-
-
-class Prediction(NamedTuple):
-    """One line of predictions.csv that has a label."""
-
-    path: str
-    label: int
-    label_name: str
-    predicted: int
-    predicted_name: str
-    probability: float  # of the predicted class
-    correct: bool
 
 
 @dataclass
@@ -68,35 +59,35 @@ def read(folder):
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(f"'{folder}' is not a folder; give the run folder that tools/train.py printed")
-    run = RunFiles(folder)
+    run, names = RunFiles(folder), RunFolder(folder)
+    suffix = ''
+    if not names.evaluation_file().exists() and names.evaluation_file(suffix_of('val')).exists():
+        suffix = suffix_of('val')
 
-    untested = not (folder / 'evaluation.json').exists() and (folder / 'evaluation_val.json').exists()
-
-    def get(name, parse):
-        actual = name.replace('.', '_val.') if untested and name in ('predictions.csv', 'evaluation.json') else name
+    def get(name, parse, path=None):
         try:
-            return parse((folder / actual).read_text(encoding='utf-8', errors='surrogateescape'))
+            return parse((path or folder / name).read_text(encoding='utf-8', errors='surrogateescape'))
         except FileNotFoundError:
-            run.missing[name] = f'{name} is missing: {WRITTEN_BY[name]}.'
+            run.missing[name] = f'{name} is missing: {WRITERS[name]}.'
         except OSError as error:
             run.missing[name] = f'{name} cannot be read: {error.strerror}.'
         except (ValueError, KeyError, TypeError, csv.Error, yaml.YAMLError) as error:
             run.missing[name] = f'{name} is broken: {" ".join(str(error).split())}.'
         return None
 
-    run.config_text = get('config.yaml', str)
-    run.config = get('config.yaml', lambda text: _mapping(yaml.safe_load(text)))
-    run.env = get('env.json', lambda text: _mapping(json.loads(text)))
-    run.classes = get('classes.json', lambda text: [str(name) for name in json.loads(text)])
-    run.epochs = get('metrics.jsonl', _epochs)
-    run.predictions = get('predictions.csv', _predictions)
-    run.evaluation = get('evaluation.json', _evaluation)
-    if (folder / 'best.json').exists():
-        run.chosen_by = get('best.json', lambda text: _mapping(json.loads(text)['chosen_by']))
-    if len(run.missing) == len(WRITTEN_BY):
-        raise CheckpointError(f"'{folder}' is not a run folder: it has no readable {', '.join(WRITTEN_BY)}")
-    if (folder / 'test_evaluations.jsonl').exists():
-        run.test_evaluations = _json_lines((folder / 'test_evaluations.jsonl').read_text(encoding='utf-8'))
+    run.config_text = get(RunFolder.config, str)
+    run.config = get(RunFolder.config, lambda text: _mapping(yaml.safe_load(text)))
+    run.env = get(RunFolder.environment, lambda text: _mapping(json.loads(text)))
+    run.classes = get(RunFolder.classes, lambda text: [str(name) for name in json.loads(text)])
+    run.epochs = get(RunFolder.metrics, _epochs)
+    run.predictions = get(RunFolder.predictions, predictions.parse, names.predictions_file(suffix))
+    run.evaluation = get(RunFolder.evaluation, _evaluation, names.evaluation_file(suffix))
+    if names.best.exists():
+        run.chosen_by = get(RunFolder.best, lambda text: _mapping(json.loads(text)['chosen_by']))
+    if len(run.missing) == len(WRITERS):
+        raise CheckpointError(f"'{folder}' is not a run folder: it has no readable {', '.join(WRITERS)}")
+    if names.test_evaluations.exists():
+        run.test_evaluations = _json_lines(names.test_evaluations.read_text(encoding='utf-8'))
     elif run.evaluation and run.evaluation.get('split') == 'test':
         run.test_evaluations = [run.evaluation]
     return run
@@ -130,34 +121,6 @@ def _epochs(text):
     """Return one record an epoch; an epoch repeated after a resume counts as it was last written."""
     by_epoch = {int(record['epoch']): record for record in _json_lines(text) if record.get('kind') == 'epoch'}
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]
-
-
-def read_predictions(path):
-    """Return the labelled :class:`Prediction` rows of a ``predictions*.csv``.
-
-    :raises CheckpointError: if there is none, or it is broken.
-    """
-    try:
-        return _predictions(Path(path).read_text(encoding='utf-8', errors='surrogateescape'))
-    except FileNotFoundError:
-        raise CheckpointError(f"there is no '{path}': {WRITTEN_BY['predictions.csv']}") from None
-    except (ValueError, KeyError, csv.Error) as error:
-        raise CheckpointError(f"'{path}' is not a predictions.csv of tools/evaluate.py: {error!r}") from None
-
-
-def _predictions(text):
-    rows = []
-    reader = csv.DictReader(io.StringIO(text, newline=''))
-    for row in reader:
-        if row['label'] in ('', None):
-            continue
-        try:
-            rows.append(Prediction(
-                row['path'], int(row['label']), row['label_name'], int(row['predicted']), row['predicted_name'],
-                float(row['probability']), row['correct'].strip().lower() in ('1', 'true')))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f'line {reader.line_num}: {error}') from None
-    return rows
 
 
 def choice(run):

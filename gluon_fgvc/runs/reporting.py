@@ -1,0 +1,39 @@
+"""What an evaluation says, in one line and as a page."""
+from gluon_fgvc import data
+from gluon_fgvc.pages.look import look
+from gluon_fgvc.pages.report import write_report
+from gluon_fgvc.runs import pointing_game as game
+
+
+def headline(result):
+    """Return one line that sums an evaluation up and says which split chose the epoch."""
+    tops = ' '.join(f'top-{k} {result[f"top{k}"]:.4f}' for k in (1, 3, 5) if f'top{k}' in result)
+    played = result.get('pointing_game')
+    return (f"{result['split']}: {tops} mean class {result['mean_class_accuracy']:.4f} loss {result['loss']:.4f} on "
+            f"{result['images']} images ({_origin(result)})"
+            + (f"; {game.in_words(played)}" if played else ''))
+
+
+def _origin(result):
+    members, chosen = result.get('members', ()), result['chosen_by']
+    whole = 'whole images, ' if (result.get('views') or '').startswith('no_crop') else ''
+    if members:
+        return (f"{whole}mean of {len(members)} network{'s' * (len(members) > 1)}, {members[0]['views']} "
+                f"view{'s' * (members[0]['views'] > 1)} each")
+    if chosen['split']:
+        return f"{whole}epoch {chosen['epoch'] + 1}, chosen by {chosen['split']} {chosen['metric']}"
+    return f"{whole}epoch {chosen['epoch'] + 1}, the last (no validation split)"
+
+
+def report(run):
+    """Write the report of a :class:`Run` into its folder and return the path.
+
+    Thumbnails are read as the data set reads its images; the network shows where it looks.
+    """
+    source, transform = run.source, data.EvalTransform(run.cfg.data.eval)
+
+    def look_at(path, label):
+        image = source.read(path)
+        return None if image is None else look(run, path, transform(image), label)
+
+    return write_report(run.folder, read=source.read, look=look_at)
