@@ -19,11 +19,10 @@ from mxnet.gluon.model_zoo import vision
 from gluon_fgvc import config, data, nn
 from gluon_fgvc import runs as run
 from gluon_fgvc.backbones.base import IMAGENET_MEAN, IMAGENET_STD
-from gluon_fgvc.commands import cli
+from gluon_fgvc.commands import cli, study, train
 from gluon_fgvc.engine.log import Log
 from gluon_fgvc.engine.loop import fit
 from tests import hotdog_archive, hotdog_book
-from tools import study, train
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs/finetune').glob('hotdog_*.yaml'))

@@ -1,4 +1,5 @@
 """The configuration: five strict sections, YAML files without inheritance, ``KEY VALUE`` overrides."""
+from gluon_fgvc.config.packaged import find, names
 from gluon_fgvc.config.reading import apply_overrides, data_from_tree, dump, from_tree, load, parse_overrides, to_tree
 from gluon_fgvc.config.schema import (
     NAG,
@@ -23,5 +24,5 @@ from gluon_fgvc.config.schema import (
 
 __all__ = ['Adam', 'BackboneConfig', 'Config', 'Constant', 'Cosine', 'DataConfig', 'MethodConfig', 'NAG', 'OPTIMIZERS',
            'Poly', 'RunConfig', 'SCHEDULES', 'SGD', 'Step', 'EvalView', 'TrainConfig', 'TrainView',
-           'apply_overrides', 'data_from_tree', 'dump', 'from_tree', 'load', 'option', 'parse_overrides',
-           'to_tree']
+           'apply_overrides', 'data_from_tree', 'dump', 'find', 'from_tree', 'load', 'names', 'option',
+           'parse_overrides', 'to_tree']

@@ -1,23 +1,55 @@
-"""Methods, found by file name: ``create('finetune', …)`` imports ``methods/finetune.py``."""
+"""Methods, found by file name: ``create('finetune', …)`` imports ``methods/finetune.py``.
+
+Programs and notebooks may :func:`register` methods of their own.
+"""
+from gluon_fgvc import machine
+
+machine.prepare()  # before anything imports mxnet
+
 import importlib
 import os
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 from gluon_fgvc.errors import ConfigError, did_you_mean
 from gluon_fgvc.methods.base import Method, Phase
 
-__all__ = ['Method', 'Phase', 'available', 'create', 'options']
+__all__ = ['Method', 'Phase', 'available', 'create', 'options', 'register']
+
+_registered = {}
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a method that has none."""
 
 
 def available():
     """Return the names of all methods, sorted."""
+    return sorted({*_files(), *_registered})
+
+
+def _files():
     files = os.listdir(os.path.dirname(__file__))
-    return sorted(f[:-3] for f in files if f.endswith('.py') and f not in ('__init__.py', 'base.py'))
+    return [f[:-3] for f in files if f.endswith('.py') and f not in ('__init__.py', 'base.py')]
+
+
+def register(name, method, options=None):
+    """Make ``method``, a subclass of :class:`Method`, known as ``name`` to this process; a later one replaces it.
+
+    :param options: frozen dataclass of its configuration keys; None is none.
+    :raises ConfigError: if a file has this name, or it cannot be one.
+    """
+    if name in _files() or not name.isidentifier():
+        raise ConfigError(f"a method cannot be called '{name}': " + ('the package has one of this name' if name in
+                          _files() else 'the name must be letters, digits and _'))
+    _registered[name] = SimpleNamespace(Method=method, Options=options or NoOptions)
 
 
 def _module(name):
     if name not in available():
         raise ConfigError(f"unknown method '{name}'{did_you_mean(name, available())}")
-    return importlib.import_module(f'{__name__}.{name}')
+    return _registered.get(name) or importlib.import_module(f'{__name__}.{name}')
 
 
 def options(name):

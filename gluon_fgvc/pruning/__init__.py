@@ -1,1 +1,4 @@
 """Channels out of a network."""
+from gluon_fgvc import machine
+
+machine.prepare()  # before anything imports mxnet

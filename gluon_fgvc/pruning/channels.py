@@ -21,7 +21,6 @@ from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.methods.base import cross_entropy
 from gluon_fgvc.nn import attention_convolutions
 
-RANKINGS = ('attention', 'l1', 'taylor')
 _POINTWISE = {'Activation', 'relu', 'sigmoid', 'tanh', 'clip', 'LeakyReLU', '_mul_scalar', '_div_scalar',
               '_plus_scalar', '_minus_scalar'}
 _STILL = {'Pooling', 'Pad', 'Dropout', '_copy', 'BlockGrad'}  # a constant comes out as it went in
