@@ -20,8 +20,11 @@ setup(
     long_description_content_type='text/markdown',
     author='gluon_fgvc contributors',
     license='Apache-2.0',
-    packages=find_packages(include=['gluon_fgvc', 'gluon_fgvc.*']),
-    package_data={'gluon_fgvc.pages': ['*.css', '*.js']},
+    packages=[*find_packages(include=['gluon_fgvc', 'gluon_fgvc.*']), 'gluon_fgvc.configs'],
+    package_dir={'gluon_fgvc.configs': 'configs'},  # in the source tree they lie at the top, for people
+    package_data={'gluon_fgvc': ['py.typed'], 'gluon_fgvc.configs': ['*/*.yaml'],
+                  'gluon_fgvc.pages': ['*.css', '*.js']},
+    entry_points={'console_scripts': ['fgvc = gluon_fgvc.commands.entry:main']},
     python_requires='>=3.9,<3.12',
     install_requires=[
         'numpy>=1.22,<1.24',  # MXNet uses names that 1.24 removed, though its metadata allows them

@@ -10,8 +10,7 @@ from benchmarks import backbones as table_of_backbones
 from benchmarks import cluttered_mnist, fusion, inference, samplers, training_loop, warn_inference
 from benchmarks.comparison import Comparison, spread
 from gluon_fgvc import backbones
-from gluon_fgvc.commands import cli
-from tools import benchmark
+from gluon_fgvc.commands import benchmark, cli
 
 TINY = ['--backbone', 'mobilenetv2_0.25', '--size', '32', '--batch', '2', '--steps', '3', '--rounds', '2']
 
@@ -90,7 +89,7 @@ def test_list_names_all(capsys):
 
 
 @pytest.mark.parametrize('words, says', [
-    ([], 'name a benchmark; --list shows them'), (['training_lop'], "invalid choice: 'training_lop'"),
+    ([], 'name a benchmark; --list shows them'), (['training_lop'], "did you mean 'training_loop'?"),
     (['training_loop', '--steps', '0'], "argument --steps: '0' is not a whole number of at least 1"),
     (['training_loop', '--backbone', 'resnet'], "unknown backbone 'resnet'")])
 def test_wrong_words(words, says, capsys):

@@ -1,9 +1,8 @@
 """What a user types and gets: every mistake and every mishap is one line on stderr and the right exit code.
 
-Codes: 1 failed, 2 usage or configuration, 3 a check found problems, 130 interrupted. Most tools are called
-in this process, as their last line calls them; see tests/engine/test_kill.py for kills.
+Codes: 1 failed, 2 usage or configuration, 3 a check found problems, 130 interrupted. Most commands are called
+in this process; see tests/engine/test_kill.py for kills.
 """
-import importlib
 import json
 import os
 import resource
@@ -21,16 +20,13 @@ import pytest
 
 from gluon_fgvc import data, weights
 from gluon_fgvc import runs as run
-from gluon_fgvc.commands import cli
+from gluon_fgvc.commands import cli, entry
 from gluon_fgvc.engine import checkpoint
 from tests import small_run
 
-TOOLS = ('train', 'evaluate', 'predict', 'export', 'study', 'visualize', 'prepare_data', 'import_weights', 'doctor',
-         'compare')
-
 
 def main_of(tool):
-    return importlib.import_module(f'tools.{tool}').main
+    return entry.load(tool.replace('_', '-')).main
 
 
 @pytest.fixture
@@ -95,7 +91,7 @@ def digest(run, kind='last'):
 
 # --- help ------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('tool', TOOLS)
+@pytest.mark.parametrize('tool', entry.COMMANDS)
 def test_help_explains_every_option(tool, capsys, monkeypatch):
     parsers = []
     monkeypatch.setattr(cli.Parser, 'parse_known_args', lambda self, *_: parsers.append(self) or exit(0))
@@ -105,7 +101,7 @@ def test_help_explains_every_option(tool, capsys, monkeypatch):
     with pytest.raises(SystemExit) as stop:
         cli.run(main_of(tool), ['--help'])
     text = capsys.readouterr().out
-    assert stop.value.code == 0 and 'example:\n  python tools/' + tool in text
+    assert stop.value.code == 0 and f'example:\n  fgvc {tool}' in text
     for action in parsers[0]._actions:
         assert action.help, f'{action.dest} has no help'
         assert all(option in text for option in action.option_strings)
@@ -116,13 +112,13 @@ def test_help_and_errors_of_a_real_process(tmp_path):
     wrong = small_run.start('evaluate', 'nowhere', cwd=tmp_path)
     usage = small_run.start('predict', '--top', '3', cwd=tmp_path)
     out, err = help_.communicate(timeout=100)
-    assert (help_.returncode, err) == (0, '') and out.startswith('usage: train.py')
+    assert (help_.returncode, err) == (0, '') and out.startswith('usage: fgvc train')
     out, err = wrong.communicate(timeout=100)
     assert (wrong.returncode, out) == (1, '')
     check_line(err, "'nowhere' is not a run folder")
     out, err = usage.communicate(timeout=100)
     assert (usage.returncode, out) == (2, '')
-    check_line(err, '(see predict.py --help)')
+    check_line(err, '(see fgvc predict --help)')
 
 
 # --- usage and configuration -----------------------------------------------------------------
@@ -130,7 +126,8 @@ def test_help_and_errors_of_a_real_process(tmp_path):
 @pytest.mark.parametrize('words, says', [
     ([], 'required: --cfg'),
     (['--cfg'], 'argument --cfg'),
-    (['--cfg', 'missing.yaml'], "cannot read configuration 'missing.yaml': No such file"),
+    (['--cfg', 'missing.yaml'], "cannot read configuration 'missing.yaml': no such file"),
+    (['--cfg', 'finetune/quikstart'], "did you mean 'finetune/quickstart'?"),
     (['--cfg', 'images'], "cannot read configuration 'images': Is a directory"),
     (['--cfg', 'cfg.yaml', '--sed', '3'], '--sed'),
     (['--cfg', 'cfg.yaml', '--seed', 'x'], "argument --seed: invalid int value: 'x'"),

@@ -2,9 +2,8 @@
 import json
 import re
 
-from gluon_fgvc.commands import cli
+from gluon_fgvc.commands import cli, train
 from tests.data import official
-from tools import train
 
 CONFIG = '''\
 data: {name: cifar100, root: DATA, complete: false, train: {flip: true}, batch_size: 3, workers: 1, val_fraction: 0}

@@ -19,12 +19,11 @@ from mxnet.gluon.model_zoo import vision
 from gluon_fgvc import config, data, nn
 from gluon_fgvc import runs as run
 from gluon_fgvc.backbones.base import IMAGENET_MEAN, IMAGENET_STD
-from gluon_fgvc.commands import cli
+from gluon_fgvc.commands import cli, study, train
 from gluon_fgvc.engine.fit import TrainingData, fit
 from gluon_fgvc.engine.log import Log
 from gluon_fgvc.studies import plan_file
 from tests import hotdog_archive, hotdog_book
-from tools import study, train
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted((ROOT / 'studies').glob('hotdog*.yaml'))

@@ -6,13 +6,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = 'gluon_fgvc'
-TOOL_LINES = 150
+COMMAND_LINES = 150
+HEAVY = {'mxnet', 'gluoncv', 'cv2'}
 
 # Part of the package → what it may import besides itself and EVERYWHERE. A dotted name allows that module only.
 # Arrows run one way: commands → runs → pruning, studies, pages, explain, deploy → engine → methods → backbones, data →
 # weights, nn, config → errors, files, pickles, machine.
 MAY_IMPORT = {
-    '': {'machine'},  # gluon_fgvc/__init__.py
+    '': {'api'},  # gluon_fgvc/__init__.py
+    'api': {'backbones', 'config', 'data', 'deploy', 'engine', 'methods', 'runs'},
+    '__main__': {'commands'},
+    'choices': set(),
     'errors': set(),
     'files': set(),
     'pickles': set(),
@@ -35,7 +39,7 @@ MAY_IMPORT = {
     'commands': {'backbones', 'config', 'data', 'deploy', 'engine', 'explain', 'machine', 'methods', 'nn', 'pages',
                  'pruning', 'run_folder', 'runs', 'studies', 'weights'},
 }
-EVERYWHERE = {'errors', 'files', 'pickles'}
+EVERYWHERE = {'choices', 'errors', 'files', 'machine', 'pickles'}
 FOREIGN = {'torch', 'd2l', 'tools', 'tests'}  # peers, the book, and what stands above the package
 
 
@@ -79,7 +83,7 @@ def forbidden(importer, imported):
         return f"'{part}' has no rule in MAY_IMPORT"
     if target in allowed or target_part in allowed:
         return None
-    return f"'{part}' may import {', '.join(sorted(allowed)) or 'nothing'} besides errors, files and pickles"
+    return f"'{part}' may import {', '.join(sorted(allowed)) or 'nothing'} besides {', '.join(sorted(EVERYWHERE))}"
 
 
 def violations(root):
@@ -106,23 +110,43 @@ def violations(root):
             if imported.split('.')[0] == 'mxnet':
                 found.append(f'{file.relative_to(root)}:{line}: imports mxnet: sorted behind it, gluon_fgvc comes '
                              'too late to set the threads')
-        lines = len(text.splitlines())
-        if lines > TOOL_LINES:
-            found.append(f'{file.relative_to(root)}:{lines}: tools are thin, at most {TOOL_LINES} lines')
-    return found
+    for file in [*(root / 'tools').glob('*.py'), *(root / PACKAGE / 'commands').glob('*.py')]:
+        lines = len(file.read_text('utf-8').splitlines())
+        if lines > COMMAND_LINES and file.name != 'cli.py':
+            found.append(f'{file.relative_to(root)}:{lines}: commands are thin, at most {COMMAND_LINES} lines')
+    return found + [f'{room.relative_to(root)}/__init__.py:1: machine.prepare() does not come first, and the room '
+                    f"imports one of {', '.join(sorted(HEAVY))}"
+                    for room in sorted((root / PACKAGE).iterdir())
+                    # Commands get at mxnet through other rooms.
+                    if room.is_dir() and room.name != 'commands' and is_heavy(room) and not prepares_first(room)]
+
+
+def is_heavy(room):
+    """Return whether a file of ``room`` imports something that is checked before it is imported."""
+    names = {name.split('.')[0] for file in room.rglob('*.py') for _, name in
+             imports(ast.parse(file.read_text('utf-8')), file.stem, {file.stem: file})}
+    return bool(names & HEAVY)
+
+
+def prepares_first(room):
+    """Return whether ``__init__.py`` calls ``machine.prepare()`` right after the import that this needs."""
+    body = ast.parse((room / '__init__.py').read_text('utf-8')).body
+    return [ast.unparse(node) for node in body[1:3]] == [f'from {PACKAGE} import machine', 'machine.prepare()']
 
 
 def test_this_project_keeps_the_rules():
     assert violations(ROOT) == []
 
 
+PREPARES = '"""."""\nfrom gluon_fgvc import machine\n\nmachine.prepare()\n'
 GOOD = {
-    'gluon_fgvc/__init__.py': '"""."""\nfrom gluon_fgvc import environment\n',
+    'gluon_fgvc/__init__.py': '"""."""\nfrom gluon_fgvc import machine\n',
     'gluon_fgvc/machine/environment.py': '"""."""\n',
     'gluon_fgvc/errors.py': '"""."""\n',
     'gluon_fgvc/nn/__init__.py': '',
+    'gluon_fgvc/commands/__init__.py': '',
     'gluon_fgvc/nn/losses.py': '"""."""\nfrom gluon_fgvc.errors import UserError\nfrom . import __name__\n',
-    'gluon_fgvc/methods/__init__.py': '"""."""\n',
+    'gluon_fgvc/methods/__init__.py': PREPARES,
     'gluon_fgvc/methods/base.py': '"""."""\n',
     'gluon_fgvc/methods/warn.py': '"""."""\nfrom gluon_fgvc.nn import losses\nfrom .base import Phase\n',
     'gluon_fgvc/methods/tasn.py': '"""."""\nimport gluon_fgvc.backbones.zoo\nimport mxnet\n',
@@ -156,15 +180,19 @@ def test_the_good_example_keeps_the_rules(tmp_path):
     ('gluon_fgvc/nn/losses.py', '"""."""\nimport torch.nn\n', 'imports torch.nn'),
     ('gluon_fgvc/nn/losses.py', '"""."""\nfrom tools import train\n', 'imports tools'),
     ('gluon_fgvc/nn/losses.py', '"""."""\nnpx.set_np()\n', 'set_np'),
-    ('gluon_fgvc/nn/losses.py', 'import mxnet\n', 'no docstring'),
+    ('gluon_fgvc/nn/losses.py', 'import json\n', 'no docstring'),
     ('gluon_fgvc/methods/warn.py', '"""."""\nfrom gluon_fgvc.methods.tasn import x\n', 'no other method'),
     ('gluon_fgvc/methods/warn.py', '"""."""\nfrom . import tasn\n', 'no other method'),
     ('gluon_fgvc/methods/warn.py', '"""."""\nimport gluon_fgvc.engine\n', 'imports gluon_fgvc.engine'),
     ('gluon_fgvc/engine/train.py', '"""."""\nfrom gluon_fgvc import methods\n', 'imports gluon_fgvc.methods:'),
     ('gluon_fgvc/engine/train.py', '"""."""\nfrom gluon_fgvc.methods import warn\n', 'imports gluon_fgvc.methods.warn'),
     ('gluon_fgvc/new.py', '"""."""\nimport gluon_fgvc.nn\n', 'no rule'),
+    ('gluon_fgvc/methods/__init__.py', '"""."""\n', 'machine.prepare() does not come first'),
+    ('gluon_fgvc/methods/__init__.py', '"""."""\nfrom mxnet import nd\n' + PREPARES, 'machine.prepare() does not'),
+    ('gluon_fgvc/data/__init__.py', '"""."""\nimport cv2\n', 'machine.prepare() does not come first'),
+    ('gluon_fgvc/commands/train.py', '"""."""\n' * (COMMAND_LINES + 1), 'commands are thin'),
     ('tools/train.py', 'import mxnet as mx\n\nfrom gluon_fgvc import cli\n', ':1: imports mxnet'),
-    ('tools/train.py', 'x = 1\n' * (TOOL_LINES + 1), 'tools are thin'),
+    ('tools/train.py', 'x = 1\n' * (COMMAND_LINES + 1), 'commands are thin'),
 ])
 def test_a_planted_violation_is_found(tmp_path, file, text, says):
     found = violations(plant(tmp_path, {**GOOD, file: text}))

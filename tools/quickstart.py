@@ -4,37 +4,34 @@ import shlex
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from gluon_fgvc import data
+from gluon_fgvc import config, data
 from gluon_fgvc import runs as run
 from gluon_fgvc.commands import cli
 from gluon_fgvc.run_folder import RunFolder
 
-TOOLS = Path(__file__).parent
-CONFIG = Path(os.path.relpath(TOOLS.parent / 'configs/finetune/quickstart.yaml'))
 PICTURES = 8
 
 
 def main(argv=None):
-    parser = cli.Parser(__doc__, 'python tools/quickstart.py')
-    parser.add_argument('--cfg', metavar='FILE', type=Path, default=CONFIG,
-                        help='default: configs/finetune/quickstart.yaml')
+    parser = cli.Parser('python tools/quickstart.py', __doc__)
+    cli.add_cfg(parser, required=False, default='finetune/quickstart', help='configuration; default: %(default)s')
     parser.add_argument('overrides', nargs='*', metavar='KEY=VALUE', help='overrides of the configuration')
     args = parser.parse_args(argv)
 
     started = time.time()
-    cfg = run.load_config(args.cfg, cli.overrides(args))
-    folder = run.new_folder(cfg, args.cfg.stem)
+    path = config.find(args.cfg)
+    cfg = run.load_config(path, cli.overrides(args))
+    folder = run.new_folder(cfg, path.stem)
     test = [os.path.relpath(path) for path in data.build(cfg.data).test.paths]
     pictures = [test[i * len(test) // PICTURES] for i in range(PICTURES)]
-    for tool, *words in (('train', '--cfg', args.cfg, '--work-dir', folder, '--no-test', *args.overrides),
+    for name, *words in (('train', '--cfg', path, '--work-dir', folder, '--no-test', *args.overrides),
                          ('evaluate', folder),
                          ('export', folder, '--bake-preprocessing', '--bake-softmax'),
                          ('predict', RunFolder(folder).export, *pictures, '--out', folder / 'predicted')):
-        command = ['python', f'tools/{tool}.py', *map(str, words)]  # what a user would type here
+        command = ['fgvc', name, *map(str, words)]  # what a user would type here
         print(f'\n$ {shorten(command)}', flush=True)
-        code = subprocess.run([sys.executable, str(TOOLS / f'{tool}.py'), *command[2:]]).returncode
+        code = subprocess.run([sys.executable, '-m', 'gluon_fgvc', *command[1:]]).returncode
         if code:
             return code
     print(f'\nDone in {time.time() - started:.0f} s.\n'

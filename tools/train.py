@@ -1,45 +1,4 @@
-"""Train a configuration, evaluate the epoch that validation chose, write the report."""
-import sys
-from pathlib import Path
+"""``fgvc train``, from a checkout."""
+from _fgvc import run
 
-from gluon_fgvc import config
-from gluon_fgvc import runs as run
-from gluon_fgvc.commands import cli
-from gluon_fgvc.errors import ConfigError
-from gluon_fgvc.run_folder import RunFolder
-
-
-def main(argv=None):
-    parser = cli.Parser(__doc__, 'python tools/train.py --cfg configs/finetune/quickstart.yaml train.epochs=2')
-    cli.add_run_options(parser)
-    parser.add_argument('--work-dir', metavar='D', type=Path,
-                        help='the run folder itself; default <run.work_dir>/<config stem>/<timestamp>')
-    parser.add_argument('--resume', nargs='?', const=True, metavar='PATH',
-                        help="go on with run folder PATH, with --work-dir's, or with the newest of this configuration")
-    parser.add_argument('--print-config', action='store_true', help='print the resolved configuration and stop')
-    parser.add_argument('--no-test', action='store_true', help='leave the test split untouched')
-    args = parser.parse_intermixed_args(argv)
-
-    cfg = run.load_config(args.cfg, cli.overrides(args))
-    if args.print_config:
-        print(config.dump(cfg), end='')
-        return
-    run.train(cfg, _folder(args, cfg), test=not args.no_test)
-
-
-def _folder(args, cfg):
-    stem = Path(args.cfg).stem
-    if args.resume is None:
-        folder = args.work_dir or run.new_folder(cfg, stem)
-        if RunFolder(folder).has_checkpoint:
-            raise ConfigError(f"--work-dir '{folder}' holds a run already; add --resume to go on, or name another")
-        return folder
-    if args.resume is not True and args.work_dir:
-        raise ConfigError('give either --resume PATH or --work-dir, not both')
-    if args.work_dir:
-        return args.work_dir  # a first run that was killed before it wrote anything begins anew
-    return run.existing_folder(args.resume) if args.resume is not True else run.latest_folder(cfg, stem)
-
-
-if __name__ == '__main__':
-    sys.exit(cli.run(main))
+run(__file__)

@@ -1,4 +1,8 @@
 """Pretrained networks without their classifiers, all seen through :class:`Backbone`."""
+from gluon_fgvc import machine
+
+machine.prepare()  # before anything imports mxnet
+
 from dataclasses import replace
 
 import mxnet as mx

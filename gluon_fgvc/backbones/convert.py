@@ -1,9 +1,8 @@
 """Weights of a backbone from torch files into Gluon's, and back under torch's names."""
 from gluon_fgvc import weights as weight_files
 from gluon_fgvc.backbones.loading import IMPORTED_CLASSIFIER
+from gluon_fgvc.choices import TORCH  # words that the kinds of their namings hold
 from gluon_fgvc.errors import ConfigError, did_you_mean
-
-TORCH = ('torchvision', 'timm', 'efficientnet_lite_pytorch')  # words that the kinds of their namings hold
 
 
 def namings_of(backbone, naming='auto'):

@@ -1,4 +1,7 @@
-"""What every command-line tool shares: exit codes, one-line errors, the options of a configured run."""
+"""What every command shares: exit codes, one-line errors, the options of a configured run.
+
+Commands import what is heavy, mxnet first of all, in the functions that need it, so that ``--help`` is quick.
+"""
 import argparse
 import errno
 import os
@@ -10,25 +13,29 @@ import traceback
 import warnings
 from contextlib import contextmanager
 
-from gluon_fgvc import config
 from gluon_fgvc.errors import ConfigError, UserError
+from gluon_fgvc.machine.environment import SetupError
 
 OK, FAILED, USAGE, PROBLEMS = 0, 1, 2, 3
 
 
 class Parser(argparse.ArgumentParser):
-    """ArgumentParser whose help keeps line breaks, shows defaults and whose options must be spelt out."""
+    """ArgumentParser whose help keeps line breaks, shows defaults and whose options must be spelt out.
 
-    def __init__(self, description, example, **kwargs):
-        super().__init__(description=description, epilog=f'example:\n  {example}', allow_abbrev=False,
-                         formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+    :param prog: the command, e.g. ``'fgvc train'``.
+    :param example: words that may follow it.
+    """
+
+    def __init__(self, prog, description, example='', **kwargs):
+        super().__init__(prog=prog, description=description, epilog=f'example:\n  {prog} {example}'.rstrip(),
+                         allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
 
     def error(self, message):
         raise ConfigError(f'{message} (see {self.prog} --help)')
 
 
 def run(main, argv=None):
-    """Call ``main(argv)`` and return the exit code: user errors, and warnings, become one line each on stderr.
+    """Call ``main(argv)`` and return the exit code: errors of user and set-up, and warnings, become one line on stderr.
 
     0 ok, 1 failed, 2 usage or configuration, 3 a check found problems. Anything that is not the
     user's to mend keeps its traceback.
@@ -38,6 +45,8 @@ def run(main, argv=None):
             return main(argv) or OK
     except UserError as error:
         message, code = str(error), error.exit_code
+    except SetupError as error:
+        message, code = str(error), FAILED
     except KeyboardInterrupt:
         message, code = 'interrupted', 130
     except BrokenPipeError:  # the reader of our output left, e.g. `| head`
@@ -108,9 +117,10 @@ def positive(text):
 
 
 def add_run_options(parser):
-    """Add what every tool that starts from a configuration takes."""
-    parser.add_argument('--cfg', '--config', '--config-file', dest='cfg', metavar='FILE', required=True,
-                        help='configuration file, e.g. configs/finetune/quickstart.yaml')
+    """Add what every command that starts from a configuration takes."""
+    add_cfg(parser)
+    parser.add_argument('--list-configs', action=_ListConfigs, nargs=0,
+                        help='list the packaged configurations and stop')
     parser.add_argument('--gpus', metavar='IDS', help='GPUs to use, e.g. 0,1; an empty string forces the CPU')
     parser.add_argument('--kv-store', metavar='NAME', help='how gradients are summed over devices (run.kvstore)')
     parser.add_argument('--seed', type=int, metavar='S', help='random seed (run.seed)')
@@ -118,8 +128,23 @@ def add_run_options(parser):
                         help='overrides of the file, e.g. train.epochs 3 data.batch_size=16')
 
 
+def add_cfg(parser, **kwargs):
+    """Add ``--cfg``, whose values are for :func:`gluon_fgvc.config.find`."""
+    parser.add_argument('--cfg', '--config', '--config-file', dest='cfg', metavar='FILE', **{
+        'required': True, 'help': 'configuration: a file, or the name of a packaged one, e.g. finetune/quickstart',
+        **kwargs})
+
+
+class _ListConfigs(argparse.Action):
+    def __call__(self, parser, *_):
+        from gluon_fgvc import config
+        print('\n'.join(config.names()))
+        parser.exit()
+
+
 def overrides(args):
     """Return all overrides of a command line: ``KEY VALUE``, then the flags of :func:`add_run_options`, which win."""
+    from gluon_fgvc import config
     pairs = config.parse_overrides(args.overrides)
     gpus = getattr(args, 'gpus', None)
     flags = {'run.contexts': None if gpus is None else contexts_setting(gpus),

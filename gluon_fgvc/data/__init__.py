@@ -1,4 +1,8 @@
 """Images from disk to batches: ``build`` finds the files, ``Loader`` reads, prepares and batches them."""
+from gluon_fgvc import machine
+
+machine.prepare()  # before anything imports mxnet
+
 import importlib
 import pkgutil
 from dataclasses import replace

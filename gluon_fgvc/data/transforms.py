@@ -11,6 +11,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from gluon_fgvc.choices import VIEWS
 from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 
 CROP_TRIES = 10
@@ -170,7 +171,6 @@ class TrainTransform:
         return image
 
 
-VIEWS = ('flip', 'ten_crop', 'multi_scale')
 _SCALES, _STEP = (1, 0.8, 1.25), 32  # sides stay multiples of what networks halve to
 
 

@@ -1,4 +1,8 @@
 """Trained networks leave here: a symbol, its parameters and a description that any MXNet program reads."""
+from gluon_fgvc import machine
+
+machine.prepare()  # before anything imports mxnet
+
 from gluon_fgvc.deploy.export import export
 from gluon_fgvc.deploy.predictor import ImageClassifier, Predictor, load_exported
 

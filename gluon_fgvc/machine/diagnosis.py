@@ -1,4 +1,4 @@
-"""``tools/doctor.py env``: what this machine and Python environment have, and how to mend what they lack.
+"""``fgvc doctor env``: what this machine and Python environment have, and how to mend what they lack.
 
 Imports nothing but the standard library, and neither mxnet nor this package: its job begins where they fail.
 Whatever may crash is tried in a process of its own.
@@ -46,7 +46,7 @@ class Check(NamedTuple):
 
 def main(argv):
     """Print the diagnosis; return 3 if there is a problem, else 0."""
-    parser = argparse.ArgumentParser(prog='doctor.py env', description='Check Python, libraries, threads and disk.')
+    parser = argparse.ArgumentParser(prog='fgvc doctor env', description='Check Python, libraries, threads and disk.')
     parser.add_argument('--json', metavar='FILE', help='write the checks as a list')
     args = parser.parse_args(argv)
     if args.json and os.path.exists(args.json):

@@ -1,10 +1,12 @@
 """What must hold before MXNet is imported: Python, NumPy, one MXNet, its libraries, its threads.
 
-``import gluon_fgvc`` calls :func:`prepare`, which imports mxnet itself, so that a machine that cannot
-run it is told in one line what to do. This file imports nothing but the standard library and keeps to
-the syntax of Python 3.6: ``setup.py`` and ``tools/check_system.py`` run it before anything is installed.
+``import gluon_fgvc`` calls :func:`set_threads` and no more. Each room of the package that needs mxnet calls
+:func:`prepare` before it imports it, so that a machine that cannot run it is told in one line what to do. This file
+imports nothing but the standard library and keeps to the syntax of Python 3.6: ``setup.py`` and
+``tools/check_system.py`` run it before anything is installed.
 """
 import ctypes
+import functools
 import glob
 import math
 import os
@@ -56,33 +58,19 @@ class SetupError(ImportError):
     """This machine or Python environment cannot run MXNet; the message is one line with the remedy."""
 
 
+@functools.lru_cache(maxsize=None)  # every room asks; only what held is remembered
 def prepare():
-    """Check the environment, set the OpenMP threads and import mxnet.
+    """Check the environment and import mxnet and cv2, once.
 
-    :raises SetupError: and prints it as one line, without a traceback, where nobody catches it.
+    :raises SetupError: in one line, with the remedy.
     """
-    try:
-        check_python()
-        _check_numpy()
-        mxnet = _check_mxnet()
-        _set_threads()
-        if mxnet == 'mxnet-cu112':
-            _preload_cuda()
-        _import('mxnet', mxnet)
-        _import('cv2', 'opencv-python')
-    except SetupError:
-        sys.excepthook = _one_line(sys.excepthook)
-        raise
-
-
-def _one_line(otherwise):
-    """Return an excepthook that prints a SetupError as one line and leaves all else to ``otherwise``."""
-    def hook(kind, error, trace):
-        if issubclass(kind, SetupError):
-            print('gluon_fgvc: {}'.format(error), file=sys.stderr)
-        else:
-            otherwise(kind, error, trace)
-    return hook
+    check_python()
+    _check_numpy()
+    mxnet = _check_mxnet()
+    if mxnet == 'mxnet-cu112':
+        _preload_cuda()
+    _import('mxnet', mxnet)
+    _import('cv2', 'opencv-python')
 
 
 # --- versions --------------------------------------------------------------------------------
@@ -138,7 +126,7 @@ def _findable(module):
 
 # --- threads ---------------------------------------------------------------------------------
 
-def _set_threads():
+def set_threads():
     """Give OpenMP all CPUs, unless the user has decided; MXNet alone would take half, at half the speed."""
     if os.environ.get('OMP_NUM_THREADS'):
         return

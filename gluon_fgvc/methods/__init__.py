@@ -1,25 +1,54 @@
 """Methods, found by file name: ``create('finetune', …)`` imports ``methods/finetune.py``.
 
-A folder of methods of your own joins them with ``gluon_fgvc.methods.__path__.append(folder)``.
+Programs and notebooks may :func:`register` methods of their own, or add a folder of files to ``methods.__path__``.
 """
+from gluon_fgvc import machine
+
+machine.prepare()  # before anything imports mxnet
+
 import importlib
 import pkgutil
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 from gluon_fgvc.errors import ConfigError, did_you_mean
 from gluon_fgvc.methods.base import Explanation, Method, Phase
 
-__all__ = ['Explanation', 'Method', 'Phase', 'available', 'create', 'options']
+__all__ = ['Explanation', 'Method', 'Phase', 'available', 'create', 'options', 'register']
+
+_registered = {}
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a method that has none."""
 
 
 def available():
     """Return the names of all methods, sorted."""
-    return sorted({module.name for module in pkgutil.iter_modules(__path__)} - {'base'})
+    return sorted({*_files(), *_registered})
+
+
+def _files():
+    return {module.name for module in pkgutil.iter_modules(__path__)} - {'base'}
+
+
+def register(name, method, options=None):
+    """Make ``method``, a subclass of :class:`Method`, known as ``name`` to this process; a later one replaces it.
+
+    :param options: frozen dataclass of its configuration keys; None is none.
+    :raises ConfigError: if a file has this name, or it cannot be one.
+    """
+    if name in _files() or not name.isidentifier():
+        raise ConfigError(f"a method cannot be called '{name}': " + ('the package has one of this name' if name in
+                          _files() else 'the name must be letters, digits and _'))
+    _registered[name] = SimpleNamespace(Method=method, Options=options or NoOptions)
 
 
 def _module(name):
     if name not in available():
         raise ConfigError(f"unknown method '{name}'{did_you_mean(name, available())}")
-    return importlib.import_module(f'{__name__}.{name}')
+    return _registered.get(name) or importlib.import_module(f'{__name__}.{name}')
 
 
 def options(name):

@@ -1,4 +1,8 @@
 """Network pieces: pure HybridBlocks that know nothing of configurations or data."""
+from gluon_fgvc import machine
+
+machine.prepare()  # before anything imports mxnet
+
 from gluon_fgvc.nn.art import SimilarityTransform, redundancy_mask
 from gluon_fgvc.nn.attend_rectify import AttendRectify, GlobalGates
 from gluon_fgvc.nn.attention_conv import (

@@ -10,8 +10,6 @@ from gluon_fgvc.methods.base import cross_entropy
 from gluon_fgvc.nn import attention_convolutions
 from gluon_fgvc.nn.parameters import walk
 
-RANKINGS = ('attention', 'l1', 'taylor')
-
 
 def attention_scores(net):
     """Return dict of convolution → (O,), the mean size of each filter's attention weights; before folding."""

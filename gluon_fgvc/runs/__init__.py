@@ -1,4 +1,8 @@
 """From a configuration to a run folder and back: the one place where all parts meet."""
+from gluon_fgvc import machine
+
+machine.prepare()  # before anything imports mxnet
+
 from gluon_fgvc.runs.build import build_method, contexts_of, load_config, loader_of, seed_initialisers
 from gluon_fgvc.runs.ensemble import evaluate_together
 from gluon_fgvc.runs.evaluation import evaluate, evaluate_altered

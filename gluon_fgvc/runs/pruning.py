@@ -28,7 +28,7 @@ ROUNDS = 5  # times that speed is measured
 class Pruning:
     """Which channels go, see :mod:`gluon_fgvc.pruning`."""
 
-    ranking: str = 'attention'         # one of pruning.RANKINGS
+    ranking: str = 'attention'         # one of choices.RANKINGS
     fraction: Optional[float] = None   # of the channels of each layer that goes
     threshold: Optional[float] = None  # instead: channels of a lower score go
     scope: str = 'inner'               # channels inside blocks, or 'all'

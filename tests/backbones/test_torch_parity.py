@@ -12,8 +12,8 @@ import pytest
 
 from gluon_fgvc import backbones
 from gluon_fgvc.backbones import loading
+from gluon_fgvc.commands import import_weights
 from tests.backbones.files import make_torch_parity as torch_side
-from tools import import_weights
 
 FILES = os.path.dirname(torch_side.__file__)
 QUICK = ('resnet18_v1b', 'resnet50_v1d', 'vgg11_bn', 'mobilenetv2_1.0', 'mobilenetv2_1.0 timm', 'densenet121',

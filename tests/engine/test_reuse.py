@@ -97,7 +97,7 @@ def test_it_is_left_out_where_features_would_not_fit(tmp_path, monkeypatch):
 def test_broken_images_are_left_out_of_the_features_too(tmp_path):
     cfg = toy.settings(**STILL)
     loader, _ = toy.loaders(cfg, tmp_path / 'images', 18)
-    with open(train.paths[5], 'wb'):
+    with open(loader.image_set.paths[5], 'wb'):
         pass
     loader._skip = True
     method = Split()

@@ -9,12 +9,11 @@ from mxnet.gluon import nn as layers
 
 from gluon_fgvc import nn
 from gluon_fgvc import runs as engine
-from gluon_fgvc.commands import cli
+from gluon_fgvc.commands import cli, visualize
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.explain import activation_maximization, channels
 from gluon_fgvc.pages.channels import _used_bins, histogram_section
 from tests import small_run
-from tools import visualize
 
 
 def small_net(scale=1.0):

@@ -10,6 +10,7 @@ import pytest
 from gluon_fgvc.machine import environment
 
 ROOT = Path(environment.__file__).parents[2]
+COMMAND = 'import sys; from gluon_fgvc.commands import cli; sys.exit(cli.run(lambda _: __import__("gluon_fgvc.nn")))'
 
 
 def distribution(folder, name, version):
@@ -39,19 +40,19 @@ def python(code, site, **variables):
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def refused(code, site):
-    """Return the one line that ``code`` ends with."""
-    result = python(code, site)
+def refused(site, before='pass'):
+    """Return the one line with which a command that needs mxnet ends, after the code ``before``."""
+    result = python(f'{before}; {COMMAND}', site)
     assert result.returncode == 1 and result.stdout == ''
-    assert result.stderr.startswith('gluon_fgvc: ') and result.stderr.count('\n') == 1, result.stderr
-    return result.stderr[len('gluon_fgvc: '):-1]
+    assert result.stderr.startswith('error: ') and result.stderr.count('\n') == 1, result.stderr
+    return result.stderr[len('error: '):-1]
 
 
 # --- one line each, in a process of its own --------------------------------------------------
 
 @pytest.mark.parametrize('version', [(3, 8), (3, 12)])
 def test_other_python(machine, version):
-    line = refused(f'import sys; sys.version_info = {version} + (1, "final", 0); import gluon_fgvc', machine)
+    line = refused(machine, f'import sys; sys.version_info = {version} + (1, "final", 0)')
     assert line.startswith('Python {}.{} cannot run MXNet'.format(*version))
     assert line.endswith('use Python 3.9 to 3.11, e.g. python3.11 -m venv .venv')
 
@@ -59,30 +60,30 @@ def test_other_python(machine, version):
 @pytest.mark.parametrize('version', ['1.21.6', '1.24.0', '1.24.0rc1', '2.0.1'])
 def test_other_numpy(tmp_path, version):
     distribution(tmp_path, 'numpy', version)
-    assert refused('import gluon_fgvc', tmp_path) == (
+    assert refused(tmp_path) == (
         f"NumPy {version} breaks MXNet 1.9.1: pip install 'numpy>=1.22,<1.24'")
 
 
 def test_no_numpy(tmp_path):
-    assert refused('import gluon_fgvc', tmp_path) == "NumPy is not installed: pip install 'numpy>=1.22,<1.24'"
+    assert refused(tmp_path) == "NumPy is not installed: pip install 'numpy>=1.22,<1.24'"
 
 
 def test_no_mxnet(machine):
-    line = refused('import gluon_fgvc', machine)
+    line = refused(machine)
     assert "pip install 'gluon_fgvc[cpu]'" in line and "'gluon_fgvc[cu112]'" in line
 
 
 def test_two_mxnets(machine):
     distribution(machine, 'mxnet', '1.9.1')
     distribution(machine, 'mxnet-cu112', '1.9.1')
-    line = refused('import gluon_fgvc', machine)
+    line = refused(machine)
     assert line.startswith('mxnet and mxnet-cu112 are installed over one another: pip uninstall -y mxnet mxnet-cu112')
     assert line.endswith('then pip install one of mxnet==1.9.1, mxnet-cu112==1.9.1')
 
 
 def test_other_mxnet(machine):
     distribution(machine, 'mxnet-cu101', '1.6.0')
-    assert refused('import gluon_fgvc', machine) == (
+    assert refused(machine) == (
         'mxnet-cu101 1.6.0 is installed, and 1.9.1 is needed: pip install mxnet-cu101==1.9.1')
 
 
@@ -96,7 +97,7 @@ def test_other_mxnet(machine):
 def test_mxnet_misses_a_library(machine, library, remedy):
     distribution(machine, 'mxnet', '1.9.1')
     module(machine, 'mxnet', f'raise OSError("{library}: cannot open shared object file: No such file or directory")')
-    line = refused('import gluon_fgvc', machine)
+    line = refused(machine)
     assert library in line and line.endswith(remedy)
 
 
@@ -104,7 +105,7 @@ def test_opencv_misses_a_library(machine):
     distribution(machine, 'mxnet', '1.9.1')
     module(machine, 'mxnet')
     module(machine, 'cv2', 'raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")')
-    line = refused('import gluon_fgvc', machine)
+    line = refused(machine)
     assert line.startswith('opencv-python needs the system library libGL.so.1')
     assert line.endswith('apt-get install -y libgl1')
 
@@ -112,33 +113,39 @@ def test_opencv_misses_a_library(machine):
 def test_broken_mxnet_names_the_cause_on_one_line(machine):
     distribution(machine, 'mxnet', '1.9.1')
     module(machine, 'mxnet', 'raise RuntimeError("Cannot find the MXNet library.\\nList of candidates:")')
-    assert refused('import gluon_fgvc', machine) == (
+    assert refused(machine) == (
         'mxnet cannot be imported (Cannot find the MXNet library. List of candidates:): '
         'pip install --force-reinstall --no-deps mxnet==1.9.1')
 
 
-def test_a_script_is_told_in_one_line_too(machine):
-    (machine / 'script.py').write_text('from gluon_fgvc.errors import UserError\n')
-    assert refused('import runpy; runpy.run_path("script.py")', machine).startswith('MXNet is not installed')
+@pytest.mark.parametrize('door', ['import gluon_fgvc.data', 'from gluon_fgvc.nn import ISQRTCov',
+                                  'import gluon_fgvc; gluon_fgvc.train'])
+def test_every_door_leads_past_the_check_and_the_error_can_be_caught(machine, door):
+    result = python(f'try: {door}\nexcept ImportError as error: print(type(error).__name__, error)', machine)
+    assert (result.returncode, result.stderr) == (0, '') and result.stdout.startswith('SetupError MXNet is not inst')
 
 
-def test_the_error_can_be_caught_and_others_keep_their_traceback(machine):
-    result = python('try: import gluon_fgvc\nexcept ImportError as error: print(type(error).__name__)\n1 / 0', machine)
-    assert result.stdout == 'SetupError\n' and result.returncode == 1
-    assert result.stderr.startswith('Traceback') and 'ZeroDivisionError' in result.stderr
+def test_nothing_is_needed_until_then(tmp_path):
+    """Not even NumPy; and the interpreter's own hooks stay."""
+    code = 'import sys; from gluon_fgvc import errors, files; print(sys.excepthook is sys.__excepthook__)'
+    result = python(code, tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (0, 'True\n', '')
+    for words in (['--version'], ['--help'], ['train', '--help']):
+        result = python(f'import sys; from gluon_fgvc.commands.entry import main; sys.exit(main({words}))', tmp_path)
+        assert (result.returncode, result.stderr) == (0, '')
 
 
 def test_defects_inside_mxnet_keep_their_traceback(machine):
     distribution(machine, 'mxnet', '1.9.1')
     module(machine, 'mxnet', 'None.x')
-    result = python('import gluon_fgvc', machine)
+    result = python(COMMAND, machine)
     assert result.stderr.startswith('Traceback') and 'AttributeError' in result.stderr
 
 
 def test_mxnet_built_from_source_is_accepted(machine):
     module(machine, 'mxnet')
     module(machine, 'cv2')
-    assert python('import gluon_fgvc; print(gluon_fgvc.__version__)', machine).returncode == 0
+    assert python('from gluon_fgvc import machine; machine.prepare()', machine).returncode == 0
 
 
 # --- threads ---------------------------------------------------------------------------------
@@ -156,8 +163,9 @@ def good_machine(machine):
 
 
 def test_threads_are_set_before_mxnet_is_imported(good_machine):
-    result = python('import gluon_fgvc, mxnet; print(mxnet.seen)', good_machine)
-    assert result.stdout == f'{environment.available_cpus()}\n' and result.stderr == ''
+    for door in 'import gluon_fgvc', 'from gluon_fgvc import machine; machine.prepare()':
+        result = python(f'{door}; import mxnet; print(mxnet.seen)', good_machine)
+        assert result.stdout == f'{environment.available_cpus()}\n' and result.stderr == ''
 
 
 def test_the_users_threads_stay(good_machine):
@@ -252,7 +260,7 @@ def test_missing_cuda_libraries_name_their_wheels_once(monkeypatch):
 def test_cuda_is_loaded_only_for_the_cuda_wheel(machine):
     distribution(machine, 'mxnet-cu112', '1.9.1')
     module(machine, 'mxnet')
-    assert refused('import ctypes; ctypes.CDLL = lambda *a: open("/none"); import gluon_fgvc', machine).startswith(
+    assert refused(machine, 'import ctypes; ctypes.CDLL = lambda *a: open("/none")').startswith(
         'mxnet-cu112 needs libcudart.so.11.0, ')
 
 

@@ -55,7 +55,8 @@ def test_a_resumed_training_does_not_test_again(here):
 
 def test_pruning_and_its_fine_tuning_read_it_once(here, monkeypatch):
     calls = counted(monkeypatch)
-    result = runs.prune_run(runs.open_run('run'), here / 'pruned', runs.Pruning('l1', fraction=0.5, batches=1), epochs=1)
+    pruning = runs.Pruning('l1', fraction=0.5, batches=1)
+    result = runs.prune_run(runs.open_run('run'), here / 'pruned', pruning, epochs=1)
     assert calls == ['image_folder'] and set(result['figures']) == {'before', 'after', 'fine-tuned'}
 
 

@@ -1,5 +1,4 @@
 """Successive halving over schedules: its arithmetic, its choices, and the tool with a stand-in for training."""
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gluon_fgvc.commands import cli
+from gluon_fgvc.commands import study as study_command
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.studies import schedule_search as search
 
@@ -72,13 +72,10 @@ if 'E' in schedule:
 
 @pytest.fixture
 def run_tool(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location('study_tool', ROOT / 'tools' / 'study.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     monkeypatch.chdir(tmp_path)
     Path('a.yaml').write_text('# a\n')
     Path('train.py').write_text(STAND_IN)
-    return lambda *words: cli.run(lambda argv: tool.main(argv, train=[sys.executable, 'train.py']),
+    return lambda *words: cli.run(lambda argv: study_command.main(argv, train=[sys.executable, 'train.py']),
                                   ['--name', 's', *map(str, words)])
 
 

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import statistics
 import sys
@@ -7,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gluon_fgvc.commands import cli
+from gluon_fgvc.commands import study as study_command
 from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.studies import page as study_page
 from gluon_fgvc.studies import runs as study
@@ -15,24 +15,15 @@ ROOT = Path(__file__).parents[2]
 TRAIN = [sys.executable, str(Path(__file__).with_name('fake_train.py'))]
 
 
-def load_tool():
-    spec = importlib.util.spec_from_file_location('study_tool', ROOT / 'tools' / 'study.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
-
-
 @pytest.fixture
 def run_tool(tmp_path, monkeypatch):
     """Call the tool in an empty folder with configurations a.yaml and b.yaml and the training stand-in."""
     monkeypatch.chdir(tmp_path)
     for name in 'ab':
         Path(f'{name}.yaml').write_text(f'# {name}\n')
-    tool = load_tool()
-
     def run(*words, name='s'):
         argv = [*(['--name', name] if name else []), *map(str, words)]
-        return cli.run(lambda argv: tool.main(argv, train=TRAIN), argv)
+        return cli.run(lambda argv: study_command.main(argv, train=TRAIN), argv)
     return run
 
 
@@ -83,7 +74,7 @@ def test_results_by_hand(run_tool):
     assert run['chosen_by']['split'] == 'val' and run['val']['top1'] == run['chosen_by']['value']
     assert 'system' not in run['machine'] and 'per_class' not in run['test']
     assert [e['seed'] for e in tree['evaluations']] == [0, 1, 2]
-    assert tree['commands'] == ['python tools/study.py --name s --cfg a.yaml --seeds 0 1 2 --evaluate']
+    assert tree['commands'] == ['fgvc study --name s --cfg a.yaml --seeds 0 1 2 --evaluate']
 
 
 def test_one_failing_run_does_not_lose_the_others(run_tool, capsys):
@@ -177,7 +168,7 @@ def test_a_foreign_folder_is_left_alone(run_tool, capsys):
 
 @pytest.mark.parametrize('words, says', [
     (['--cfg', 'none.yaml'], "cannot read configuration 'none.yaml'"),
-    (['--cfg', 'a.yaml', 'sub/a.yaml'], "--cfg: 'a' is given twice"),
+    (['--cfg', 'a.yaml', './a.yaml'], "--cfg: 'a' is given twice"),
     (['--cfg', 'a.yaml', '--seeds', 1, 1], "--seeds: '1' is given twice"),
     (['--cfg', 'a.yaml', 'run.seed=1'], 'give seeds with --seeds'),
     (['--cfg', 'a.yaml', '--evaluate', 'epochs=1'], "'epochs=1' is not of the form"),

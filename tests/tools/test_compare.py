@@ -1,12 +1,11 @@
-"""tools/compare.py: counts and p-values by hand, and what it refuses."""
+"""fgvc compare: counts and p-values by hand, and what it refuses."""
 import csv
 
 import pytest
 
-from gluon_fgvc.commands import cli
+from gluon_fgvc.commands import cli, compare
 from gluon_fgvc.engine.statistics import mcnemar
 from gluon_fgvc.studies.pairing import pair, read_predictions
-from tools import compare
 
 HEAD = ['path', 'label', 'label_name', 'predicted', 'predicted_name', 'probability', 'correct']
 
@@ -81,4 +80,4 @@ def test_other_images_or_labels_are_refused(call, tmp_path):
 
 def test_several_seeds_are_no_pair(call):
     code, _, err = call('a', 'b', 'c')
-    assert code == 2 and 'one pair of models' in err and 'tools/study.py' in err
+    assert code == 2 and 'one pair of models' in err and 'fgvc study' in err

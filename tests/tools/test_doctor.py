@@ -1,4 +1,4 @@
-"""tools/doctor.py as a user types it: table, JSON, page, exit codes; env on machines that lack something."""
+"""fgvc doctor as a user types it: table, JSON, page, exit codes; env on machines that lack something."""
 import hashlib
 import json
 import os
@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from gluon_fgvc.commands import cli
+from gluon_fgvc.commands import cli, doctor
 from gluon_fgvc.data.findings import KINDS
 from gluon_fgvc.machine import environment
 from tests import small_run
 from tests.data import plant_defects
-from tools import doctor
 
-ROOT = Path(doctor.__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope='module')
@@ -29,7 +28,7 @@ def planted(tmp_path_factory):
 
 @pytest.fixture
 def call(planted, monkeypatch, capfd):
-    """Call ``doctor.py data --cfg cfg.yaml --workers 0`` with more words: (exit code, stdout, stderr)."""
+    """Call ``fgvc doctor data --cfg cfg.yaml --workers 0`` with more words: (exit code, stdout, stderr)."""
     monkeypatch.chdir(planted)
 
     def call(*words):
@@ -80,7 +79,7 @@ def test_a_data_set_that_cannot_be_read_is_a_problem(call):
 
 
 @pytest.mark.parametrize('words, says', [
-    (['--ignore', 'grey'], "invalid choice: 'grey'"), (['--workers', '-1'], '--workers -1 must be at least 0'),
+    (['--ignore', 'grey'], "did you mean 'gray'?"), (['--workers', '-1'], '--workers -1 must be at least 0'),
     (['data.rot=x'], "did you mean 'root'"), (['--cfg', 'none.yaml'], 'none.yaml')])
 def test_mistakes_are_one_line(call, words, says):
     code, out, err = call(*words)
@@ -88,7 +87,7 @@ def test_mistakes_are_one_line(call, words, says):
 
 
 def test_without_a_subject(capsys):
-    assert cli.run(doctor.main, []) == cli.USAGE and "doctor.py data --cfg FILE'" in capsys.readouterr().err
+    assert cli.run(doctor.main, []) == cli.USAGE and "fgvc doctor data --cfg FILE'" in capsys.readouterr().err
     for words in (['--help'], ['data', '--help'], ['env', '--help']):
         with pytest.raises(SystemExit) as stop:
             doctor.main(words)
@@ -98,9 +97,9 @@ def test_without_a_subject(capsys):
 # --- env -------------------------------------------------------------------------------------
 
 def env(*words, code='pass', flags=(), **variables):
-    """Run ``doctor.py env`` in a process of its own after ``code``; return (exit code, dict of name → lines)."""
-    runner = f'import runpy, sys; {code}; sys.argv = ["tools/doctor.py", "env", *sys.argv[1:]]; ' \
-             'runpy.run_path(sys.argv[0], run_name="__main__")'
+    """Run ``fgvc doctor env`` in a process of its own after ``code``; return (exit code, dict of name → lines)."""
+    runner = f'import runpy, sys; {code}; sys.argv = ["fgvc", "doctor", "env", *sys.argv[1:]]; ' \
+             'runpy.run_module("gluon_fgvc", run_name="__main__", alter_sys=False)'
     done = subprocess.run([sys.executable, *flags, '-c', runner, *words], cwd=ROOT, text=True, timeout=300,
                           env={**os.environ, **variables}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     lines = {}

@@ -1,4 +1,4 @@
-"""tools/evaluate.py with several views and several runs, as a user types it."""
+"""fgvc evaluate with several views and several runs, as a user types it."""
 import csv
 import json
 
@@ -9,10 +9,9 @@ import pytest
 
 from gluon_fgvc import data
 from gluon_fgvc import runs as engine
-from gluon_fgvc.commands import cli
+from gluon_fgvc.commands import cli, evaluate, train
 from gluon_fgvc.config import EvalView
 from tests import small_run
-from tools import evaluate, train
 
 
 @pytest.fixture(scope='module')

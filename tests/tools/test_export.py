@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from gluon_fgvc import runs as engine
-from gluon_fgvc.commands import cli
-from tools import export, predict
+from gluon_fgvc.commands import cli, export, predict
 
 CONFIG = '''
 data: {{name: image_folder, root: {root}, train: {{resize: 32, crop: 32}}, test: {{resize: 32}}, batch_size: 6,

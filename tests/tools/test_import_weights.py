@@ -4,11 +4,10 @@ import pytest
 
 from gluon_fgvc import backbones
 from gluon_fgvc.backbones import loading
-from gluon_fgvc.commands import cli
+from gluon_fgvc.commands import cli, import_weights
 from gluon_fgvc.weights import dump_safetensors, load
 from tests.backbones.test_torch_parity import draw
 from tests.weights.test_torch_state import Call, Global, legacy
-from tools import import_weights
 
 NAME = 'mobilenetv2_0.25'
 

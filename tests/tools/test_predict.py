@@ -1,4 +1,4 @@
-"""tools/predict.py on an exported model; on a run folder see test_export.py."""
+"""fgvc predict on an exported model; on a run folder see test_export.py."""
 import csv
 import json
 import os
@@ -8,12 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from gluon_fgvc.commands import cli
+from gluon_fgvc.commands import cli, predict
 from gluon_fgvc.data.search import find_images
 from gluon_fgvc.deploy import Predictor
 from gluon_fgvc.errors import DataError
 from tests.deploy.small import CLASSES, build_net, export_net, write_pictures
-from tools import predict
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,4 @@
-"""tools/prepare_data.py as one types it: archives in, lists and records out, and nothing else."""
+"""fgvc prepare-data as one types it: archives in, lists and records out, and nothing else."""
 import hashlib
 import importlib
 import os
@@ -11,13 +11,13 @@ import pytest
 
 from gluon_fgvc import data
 from gluon_fgvc.commands import cli
+from gluon_fgvc.commands.prepare_data import main
 from gluon_fgvc.data import prepare
 from gluon_fgvc.data.datasets import cub200, list_file, recordio
 from gluon_fgvc.data.readers import Arrays, numbered
 from gluon_fgvc.errors import DataError
 from tests import small_run
 from tests.data import official
-from tools.prepare_data import main
 
 
 @pytest.fixture

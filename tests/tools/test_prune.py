@@ -1,4 +1,4 @@
-"""tools/prune.py as a user types it: a smaller run that is evaluated, trained on, exported and pruned again."""
+"""fgvc prune as a user types it: a smaller run that is evaluated, trained on, exported and pruned again."""
 import json
 
 import mxnet as mx
@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from gluon_fgvc import runs as engine
-from gluon_fgvc.commands import cli
+from gluon_fgvc.commands import cli, evaluate, export, prune, train
 from tests import small_run
-from tools import evaluate, export, prune, train
 
 CONFIG = small_run.CONFIG.replace('{name: finetune, lr_mult: 1, dropout: 0.3}',
                                   '{name: attention_scaled, schedule: FAE, dropout: 0.3}').replace(

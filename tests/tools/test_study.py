@@ -1,12 +1,11 @@
-"""Five-fold cross-validation as a user types it: tools/study.py trains, tests and averages the folds of Adience."""
+"""Five-fold cross-validation as a user types it: fgvc study trains, tests and averages the folds of Adience."""
 import json
 import statistics
 
 import pytest
 
-from gluon_fgvc.commands import cli
+from gluon_fgvc.commands import cli, study
 from tests.data import official
-from tools import study
 
 CONFIG = '''\
 data: {name: adience, root: adience, task: gender, train: {resize: [32, 32]}, eval: {resize: [32, 32]}, batch_size: 4,

@@ -5,9 +5,8 @@ import re
 
 import pytest
 
-from gluon_fgvc.commands import cli
+from gluon_fgvc.commands import cli, evaluate, export, train, visualize
 from tests import small_run
-from tools import evaluate, export, train, visualize
 
 BOX = (8, 8, 22.5, 23)  # around square and circle of small_run, roughly
 

@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gluon_fgvc.commands import cli
-from tools import export, predict, sweep, train, visualize
+from gluon_fgvc.commands import cli, export, predict, sweep, train, visualize
 
 CONFIG = '''\
 data: {{name: cluttered_mnist, root: digits, images: [300, 20, 24], distractors: 4, batch_size: 50, workers: 0}}

@@ -1,0 +1,5 @@
+"""Words that code and command line choose between, where nothing heavy is imported: ``--help`` must be quick."""
+
+VIEWS = ('flip', 'ten_crop', 'multi_scale')                    # of test-time augmentation
+RANKINGS = ('attention', 'l1', 'taylor')                       # of channels, for pruning
+TORCH = ('torchvision', 'timm', 'efficientnet_lite_pytorch')   # whose names a torch file has

@@ -1,0 +1,76 @@
+"""Export the network of a run as graph, parameters and description, and prove that they compute the same.
+
+The files are read back and compared with the network on random and on real images; nothing is left
+behind if they differ. Any MXNet program reads them; fgvc predict and gluon_fgvc.Predictor prepare the
+images as well.
+"""
+from pathlib import Path
+
+from gluon_fgvc.commands import cli
+from gluon_fgvc.errors import DataError
+from gluon_fgvc.files import hash_of_file
+
+IMAGES = 16
+
+
+def main(argv=None):
+    parser = cli.Parser('fgvc export', __doc__, 'work_dirs/quickstart/20260101-120000 --bake-preprocessing')
+    parser.add_argument('run', metavar='RUN', type=Path, help='run folder that fgvc train made')
+    parser.add_argument('--out', metavar='DIR', type=Path, help='default: RUN/export')
+    parser.add_argument('--bake-preprocessing', action='store_true',
+                        help='the graph takes pixels (N,H,W,3), 0 to 255, instead of normalised images (N,3,H,W)')
+    parser.add_argument('--bake-softmax', action='store_true', help='the graph returns probabilities instead of logits')
+    parser.add_argument('--images', metavar='INPUT', nargs='+',
+                        help='images, folders or quoted globs to compare on instead of the test split')
+    parser.add_argument('--which', default='best', choices=('best', 'last'), help='checkpoint; default: %(default)s')
+    parser.add_argument('--overwrite', action='store_true', help='replace an exported model')
+    args = parser.parse_args(argv)
+
+    from gluon_fgvc import deploy, runs
+    opened = runs.open_run(args.run, args.which, runs.contexts_of('cpu0'))
+    cfg, images = opened.cfg, real_images(opened.cfg, args.images)
+    folder = args.out or opened.files.export
+    exported = deploy.export(
+        opened.method.deployed(), folder, classes=opened.classes, eval_view=cfg.data.eval,
+        input_size=images[0].shape[:2], mean=opened.normalize.mean, std=opened.normalize.std, method=cfg.method.name,
+        source={'run': args.run.resolve().name, 'checkpoint': args.which, 'epoch': opened.epoch,
+                'backbone': cfg.backbone.name, 'config_sha256': hash_of_file(opened.files.config),
+                **({'widths': opened.widths} if opened.widths else {})},
+        bake_preprocessing=args.bake_preprocessing, bake_softmax=args.bake_softmax, images=images,
+        overwrite=args.overwrite)
+    for name, entry in exported.files.items():
+        print(f"{entry['sha256']}  {entry['bytes']:>11,} bytes  {name}")
+    print(f'largest difference from the network: {exported.random_difference:.3g} on random images, '
+          f'{exported.image_difference:.3g} on {exported.images} real ones')
+    print(f'exported to {folder}')
+
+
+def real_images(cfg, inputs=None):
+    """Return up to ``IMAGES`` prepared images, uint8 RGB (H,W,3), of ``inputs`` or of the test split.
+
+    Those that cannot be read are left out.
+
+    :raises DataError: if that leaves none.
+    """
+    import numpy as np
+
+    from gluon_fgvc import data
+    from gluon_fgvc.data.search import find_images
+    try:
+        if inputs:
+            paths = find_images(inputs)
+            image_set = data.ImageSet('images', paths, np.zeros(len(paths), np.int64))
+        else:
+            image_set = data.build(cfg.data).test
+    except DataError as error:
+        raise DataError(str(error) if inputs else f'{error} (--images names other images to compare on)') from None
+    transform, images, reason = data.EvalTransform(cfg.data.eval), [], None
+    # Spread over the whole list, which is often sorted by class.
+    for i in np.unique(np.linspace(0, len(image_set) - 1, IMAGES).astype(int)):
+        try:
+            images.append(transform(image_set.read(i), None))
+        except DataError as error:
+            reason = error
+    if not images:
+        raise DataError(f'no image to compare on can be used; the last: {reason}')
+    return images

@@ -1,0 +1,125 @@
+"""Train several configurations with several seeds, collect docs/results/NAME.json, write docs/results.md.
+
+Finished runs are skipped and unfinished ones resumed: give the same command again at any time. --search schedule
+looks for a schedule of attention-scaled training instead, by validation alone, and leaves docs/ as it is.
+"""
+import re
+import shlex
+import sys
+
+from gluon_fgvc.commands import cli
+from gluon_fgvc.errors import ConfigError
+from gluon_fgvc.files import write_atomically
+
+OVERRIDE = re.compile(r'[A-Za-z_]\w*(\.\w+)+=.*', re.DOTALL)
+TRAIN = (sys.executable, '-m', 'gluon_fgvc', 'train')
+
+
+def main(argv=None, train=TRAIN):
+    """Run the command; ``train`` is the command that trains one configuration."""
+    parser = cli.Parser('fgvc study', __doc__,
+                        '--name elpv_binary --cfg finetune/elpv_efficientnet_lite0 --seeds 0 1 2 --evaluate')
+    parser.add_argument('--name', help='of the study and its file of results')
+    cli.add_cfg(parser, nargs='+', required=False,
+                help='configurations: files, or names of packaged ones, e.g. finetune/quickstart')
+    parser.add_argument('--study', metavar='FILE', help='a file of studies/, in the place of --name, --cfg, --seeds, '
+                        '--folds and --evaluate; --variant NAME then picks some of its variants')
+    parser.add_argument('--seeds', nargs='+', type=int, metavar='S', help='values of run.seed; default: 0')
+    parser.add_argument('--folds', nargs='+', type=int, default=[], metavar='F',
+                        help='values of data.fold, for data sets that have it')
+    parser.add_argument('--variant', dest='variants', action='append', metavar=('NAME KEY=VALUE …'),
+                        help='run this variant of each configuration, made by overrides; may be given often, after the '
+                             'overrides of all')
+    parser.add_argument('--evaluate', action='store_true',
+                        help='evaluate the test split once after each training; default: leave it untouched')
+    parser.add_argument('--plan', action='store_true', help='print what would be run and stop')
+    parser.add_argument('--render', action='store_true', help='only write docs/results.md from docs/results/*.json')
+    parser.add_argument('--work-dir', default='work_dirs/study', metavar='D', help='of the runs; default: %(default)s')
+    parser.add_argument('--results', default='docs/results', metavar='D',
+                        help='folder of the results, the page is D.md; default: %(default)s')
+    parser.add_argument('--search', choices=('schedule',), help='search for method.schedule, by successive halving')
+    parser.add_argument('--budget', type=cli.positive, metavar='N', help='epochs that a search may cost in all')
+    parser.add_argument('--length', type=cli.positive, metavar='N',
+                        help="letters of the schedules to search; default: those of the paper's, 12")
+    parser.add_argument('overrides', nargs='*', metavar='KEY=VALUE', help='overrides of all configurations')
+    argv = sys.argv[1:] if argv is None else list(argv)
+    # Overrides are taken out first: after --seeds 0 1 argparse would count them as seeds.
+    overrides, variants, words = take_overrides(argv)
+    args = parser.parse_args(words)
+    if args.overrides:
+        raise ConfigError(f"'{args.overrides[0]}' is not of the form section.key=value, e.g. train.epochs=3")
+
+    from gluon_fgvc import config
+    from gluon_fgvc.studies import page as study_page
+    from gluon_fgvc.studies import plan_file
+    from gluon_fgvc.studies import results as study_results
+    from gluon_fgvc.studies import runs as study
+    from_file = plan_file.read(args.study) if args.study else None
+    if from_file:
+        given = [word for word in ('name', 'cfg', 'seeds', 'folds', 'evaluate', 'search') if getattr(args, word)]
+        if given or any(variants.values()):
+            raise ConfigError(f"--study: the file says {'--' + given[0] if given else 'what its variants change'}; "
+                              'change it there')
+        args.name, args.evaluate = from_file.name, from_file.evaluate
+    args.cfg, args.seeds = [config.find(name) for name in args.cfg or ()], args.seeds or [0]
+    if args.search:
+        return search(args, overrides, train)
+    failed = []
+    if not args.render:
+        if not from_file and (not args.name or not args.cfg):
+            raise ConfigError('give --study, or --name and --cfg, or --render alone')
+        runs = from_file.runs(args.work_dir, args.variants or (), overrides) if from_file else study.plan(
+            args.name, args.cfg, args.seeds, args.folds, overrides, args.work_dir,
+            [(name, variants[name]) for name in args.variants or ()])
+        study_results.check_results(args.name, runs, args.results)
+        print('\n'.join(study.describe(runs, args.evaluate)), flush=True)
+        if args.plan:
+            return cli.OK
+        failed = study.execute(runs, train, args.evaluate, say=lambda line: print(line, flush=True))
+        command = shlex.join(['fgvc', 'study', *argv])
+        print(f'results: {study_results.collect(args.name, runs, command, args.results)}')
+        if failed:
+            titles = ', '.join(run.title for run in failed)
+            print(f'error: {len(failed)} of {len(runs)} runs failed: {titles}', file=sys.stderr)
+    study_page.draw_curves(args.results)
+    print(f"page: {write_atomically(f'{args.results}.md', study_page.render(args.results))}")
+    return cli.FAILED if failed else cli.OK
+
+
+def take_overrides(argv):
+    """Return the overrides of all runs, dict of variant → its overrides, and the other words of a command line."""
+    overrides, variants, words, variant = [], {}, [], None
+    for before, word in zip([None, *argv], argv):
+        if before == '--variant':
+            variant = variants.setdefault(word, [])
+        elif word.startswith('--'):
+            variant = None
+        if OVERRIDE.fullmatch(word):
+            (overrides if variant is None else variant).append(word)
+        else:
+            words.append(word)
+    return overrides, variants, words
+
+
+def search(args, overrides, train):
+    """Search for a schedule as the command line says, and print what was found."""
+    from gluon_fgvc.studies import runs as study
+    from gluon_fgvc.studies import schedule_search
+    if not args.name or not args.budget or len(args.cfg) != 1 or len(args.seeds) != 1:
+        raise ConfigError('--search needs --name, --budget, one --cfg and one of --seeds')
+    run, = study.plan(args.name, args.cfg, args.seeds, args.folds, overrides, args.work_dir)
+    length = args.length or len(schedule_search.PAPER)
+    rounds, folder = schedule_search.plan(length, args.budget), run.folder.parent / 'schedules'
+    schedules = schedule_search.candidates(rounds[0].schedules, length, run.seed)
+    for number, current in enumerate(rounds, 1):
+        print(f'round {number}: {current.schedules} schedules, {current.epochs} epochs each', flush=True)
+    print(f'{sum(r.schedules * r.epochs for r in rounds)} epochs at most; the test split stays untouched', flush=True)
+    if args.plan:
+        return cli.OK
+    score = schedule_search.trained_score(run.config, folder, run.seed, overrides, train,
+                                          lambda line: print(line, flush=True))
+    results = schedule_search.search(rounds, schedules, score)
+    for current, ranked in zip(rounds, results):
+        print(f'after {current.epochs} epochs: ' + ', '.join(f'{name} {values[0]:.4f}' for name, values in ranked[:5]))
+    print(f"search: {schedule_search.write(run.folder.parent / 'search.json', rounds, results)}")
+    return cli.OK if results[-1] else cli.FAILED
