@@ -10,7 +10,6 @@ from pathlib import Path
 
 from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import CheckpointError, ConfigError
-from gluon_fgvc.run_folder import RunFolder, runs_in
 
 CSV, JSON, SHEET = 'predictions.csv', 'predictions.json', 'contact_sheet.jpg'
 PRINTED, ON_SHEET = 20, 60
@@ -64,6 +63,7 @@ def open_model(folder, gpus=None, batch_size=32):
     from gluon_fgvc.data import EvalTransform
     from gluon_fgvc.deploy import ImageClassifier, Predictor
     from gluon_fgvc.deploy.metadata import METADATA
+    from gluon_fgvc.run_folder import RunFolder, runs_in
     contexts = runs.contexts_of('auto' if gpus is None else cli.contexts_setting(gpus))
     if gpus is not None and len(contexts) > 1:
         raise ConfigError(f"--gpus '{gpus}': prediction runs on one device; name one")

@@ -10,7 +10,6 @@ from pathlib import Path
 from gluon_fgvc.choices import RANKINGS
 from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
-from gluon_fgvc.run_folder import RunFolder
 
 
 def main(argv=None):
@@ -40,6 +39,7 @@ def main(argv=None):
         args.fraction = args.share
     asked = {key: getattr(args, key) for key in ('ranking', 'fraction', 'threshold', 'scope', 'multiple')}
     from gluon_fgvc import config, runs
+    from gluon_fgvc.run_folder import RunFolder
     result = runs.prune_run(runs.open_run(args.run, args.which), args.out, runs.Pruning(batches=args.batches, **asked),
                             epochs=args.epochs, overrides=config.parse_overrides(args.overrides))
     RunFolder(args.out).write_pruning({'run': str(args.run), **asked, 'epochs': args.epochs,

@@ -3,7 +3,6 @@ from pathlib import Path
 
 from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
-from gluon_fgvc.run_folder import RunFolder
 
 
 def main(argv=None):
@@ -28,6 +27,7 @@ def main(argv=None):
 
 def _folder(args, cfg, stem):
     from gluon_fgvc import runs
+    from gluon_fgvc.run_folder import RunFolder
     if args.resume is None:
         folder = args.work_dir or runs.new_folder(cfg, stem)
         if RunFolder(folder).has_checkpoint:
