@@ -12,7 +12,7 @@ from tests.engine.test_kill import wait_for
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ('import sys; sys.path.insert(0, {root!r}); from tests import documented_method; documented_method.add(); '
-         'from gluon_fgvc.commands import cli; import gluon_fgvc.commands.{tool} as tool; sys.exit(cli.run(tool.main, {words!r}))')
+         'from gluon_fgvc.commands import cli, {tool}; sys.exit(cli.run({tool}.main, {words!r}))')
 
 
 def start(folder, tool, *words):
