@@ -3,7 +3,7 @@ from contextlib import contextmanager
 
 from mxnet import nd
 
-from gluon_fgvc.nn.parameters import contexts_of, structural
+from gluon_fgvc.nn.parameters import STATISTICS, contexts_of, structural
 
 
 class ParameterAverage:
@@ -58,4 +58,4 @@ class ParameterAverage:
 
 
 def _moves(name, parameter):
-    return parameter._differentiable or name.endswith(('running_mean', 'running_var'))
+    return parameter._differentiable or name.endswith(STATISTICS)

@@ -40,7 +40,14 @@ def make_trainer(parameters, optimizer, kvstore):
         options['momentum'] = optimizer.momentum
     if optimizer.clip_gradient is not None:
         options['clip_gradient'] = optimizer.clip_gradient
-    return gluon.Trainer(list(parameters.values()), optimizer.name, options, kvstore=kvstore, update_on_kvstore=False)
+    trainer = gluon.Trainer(list(parameters.values()), optimizer.name, options, kvstore=kvstore,
+                            update_on_kvstore=False)
+    # Of itself the Trainer does this in its first step, and thereby gives all devices the running statistics that the
+    # first one had before that step's forward and backward passes.
+    trainer._init_kvstore()
+    trainer._init_params()
+    nd.waitall()
+    return trainer
 
 
 def states(trainer, parameters):

@@ -9,6 +9,7 @@ from gluon_fgvc.engine import optim, targets
 from gluon_fgvc.engine.log import progress
 from gluon_fgvc.engine.monitor import Monitor
 from gluon_fgvc.engine.step import Shard, Step
+from gluon_fgvc.nn.parameters import unite_statistics
 
 
 def train_epoch(training, stretch, trainer, state):
@@ -46,6 +47,7 @@ def train_epoch(training, stretch, trainer, state):
     # A compiled backward pass moves BatchNorm's statistics unseen by the scheduler: nothing may read
     # them (validation, checkpoint) before it has ended.
     mx.nd.waitall()
+    unite_statistics(training.parameters)
     monitor.stop_if_bad()
     monitor.stop_if_broken(training.parameters)
     return {'lr': rate, **monitor.row()}

@@ -9,6 +9,8 @@ from mxnet import nd
 
 from gluon_fgvc.errors import ConfigError, did_you_mean
 
+STATISTICS = ('running_mean', 'running_var')  # how the names of what BatchNorm moves by itself end
+
 
 def walk(block):
     """Yield (path, block) for all blocks below ``block``, each once, parents first; a path is ``stage1.0.conv1``."""
@@ -72,11 +74,24 @@ def sha256_of(arrays):
     return digest.hexdigest()
 
 
+def unite_statistics(parameters):
+    """Give BatchNorm's running statistics on all devices their mean over the devices; call it when nothing runs.
+
+    Each device moves those of its own part of every batch. Until they are one again, validation would look at another
+    network than the one that a checkpoint keeps.
+
+    :param parameters: dict of structural name → Parameter.
+    """
+    for name, parameter in parameters.items():
+        if name.endswith(STATISTICS) and len(parameter.list_ctx()) > 1:
+            parameter.set_data(parameter._reduce())
+
+
 def to_numpy(block):
-    """Return structural name → numpy copy; over several devices, statistics are averaged as Gluon does.
+    """Return structural name → numpy copy, of the first device: between epochs all devices hold the same.
 
     Waits for everything that runs: MKLDNN reorders weights in place during an inference pass, and a read
     beside it was seen to give permuted ones.
     """
     nd.waitall()
-    return {name: parameter._reduce().asnumpy() for name, parameter in structural(block).items()}
+    return {name: parameter.list_data()[0].asnumpy() for name, parameter in structural(block).items()}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gluon_fgvc.engine import checkpoint, train_epoch
+from gluon_fgvc.engine.evaluate import predict
 from gluon_fgvc.engine.fit import fit as train_method
 from gluon_fgvc.engine.log import Log
 from gluon_fgvc.engine.state import State
@@ -151,6 +152,57 @@ def test_two_devices_equal_one(tmp_path):
     for name in one:
         np.testing.assert_allclose(two[name], one[name], atol=1e-6)
     assert np.abs(one['conv.weight']).max() > 1e-4
+
+
+DEVICES = [mx.cpu(0), mx.cpu(1)]
+
+
+def test_the_first_step_moves_the_statistics_of_every_device(tmp_path):
+    """By the mean and variance of each device's own two images, as they lie in the batch."""
+    cfg = toy.settings(train__epochs=1, train__optimizer={'name': 'sgd', 'lr': 0.0, 'momentum': 0}, data__train={})
+    method = toy.Toy(ctx=DEVICES)
+    before = to_numpy(method.net)
+    fit(tmp_path, cfg, method, 'run', DEVICES, val=False, count=4)
+    images = toy.loaders(cfg, tmp_path / 'images', 4)[0]
+    batch = toy.normalize()(next(iter(images.epoch(0))).images)
+    with mx.autograd.predict_mode():
+        maps = toy.Toy().net.conv(batch).asnumpy()
+    means = np.mean([part.mean(axis=(0, 2, 3)) for part in (maps[:2], maps[2:])], axis=0)
+    moved = to_numpy(method.net)['bn.running_mean'] - before['bn.running_mean']
+    assert np.abs(moved).max() > 1e-3
+    np.testing.assert_allclose(moved, 0.1 * means, rtol=1e-3, atol=1e-6)  # BatchNorm's momentum is 0.9
+
+
+def test_on_two_devices_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
+    """Statistics of BatchNorm included, also where a phase begins with a fresh optimizer."""
+    def method():
+        return toy.Toy(ctx=DEVICES, phases=[Phase('first', 2), Phase('second', 2, fresh_optimizer=True)])
+    cfg = toy.settings(train__epochs=4)
+    whole, _, folder = fit(tmp_path, cfg, method(), 'whole', DEVICES)
+    for epochs in (1, 2, 3):
+        with pytest.MonkeyPatch.context() as patch:
+            saved = State.keep_last
+
+            def save_and_stop(state, states):
+                saved(state, states)
+                if state.now.epoch == epochs:
+                    raise KeyboardInterrupt
+            patch.setattr(State, 'keep_last', save_and_stop)
+            with pytest.raises(KeyboardInterrupt):
+                fit(tmp_path, cfg, method(), f'cut{epochs}', DEVICES)
+        resumed, _, cut = fit(tmp_path, cfg, method(), f'cut{epochs}', DEVICES)
+        assert digest(resumed) == digest(whole) and epoch_rows(cut) == epoch_rows(folder), epochs
+
+
+def test_validation_looks_at_what_the_checkpoint_keeps(tmp_path):
+    cfg = toy.settings(train__epochs=2)
+    _, progress, folder = fit(tmp_path, cfg, toy.Toy(ctx=DEVICES), 'two', DEVICES)
+    kept = toy.Toy()
+    checkpoint.load_parameters(folder, checkpoint.read(folder, 'best'), kept.net)
+    val = toy.loaders(cfg, tmp_path / 'images')[1]
+    predictions = predict(kept.net, toy.normalize(), val, [mx.cpu()])
+    rows = [row for row in epoch_rows(folder) if row['kind'] == 'epoch']
+    assert predictions.losses.mean() == pytest.approx(rows[progress.best['epoch']]['val_loss'], rel=1e-6)
 
 
 def test_a_penalty_of_the_batch_is_not_divided_by_the_images(tmp_path):
