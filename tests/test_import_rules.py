@@ -7,6 +7,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = 'gluon_fgvc'
 COMMAND_LINES = 150
+FILE_LINES = 350  # more is more than one idea
 HEAVY = {'mxnet', 'gluoncv', 'cv2'}
 
 # Part of the package → what it may import besides itself and EVERYWHERE. A dotted name allows that module only.
@@ -97,6 +98,8 @@ def violations(root):
         # An empty __init__.py only marks a folder as a package.
         if not ast.get_docstring(tree) and (text.strip() or file.name != '__init__.py'):
             found.append(f'{place}:1: no docstring')
+        if len(text.splitlines()) > FILE_LINES:
+            found.append(f'{place}:{FILE_LINES}: a file has at most {FILE_LINES} lines')
         for line, imported in sorted(set(imports(tree, module, modules))):
             reason = forbidden(module[len(PACKAGE) + 1:], imported)
             if reason:
@@ -192,6 +195,7 @@ def test_the_good_example_keeps_the_rules(tmp_path):
     ('gluon_fgvc/data/__init__.py', '"""."""\nimport cv2\n', 'machine.prepare() does not come first'),
     ('gluon_fgvc/commands/train.py', '"""."""\n' * (COMMAND_LINES + 1), 'commands are thin'),
     ('tools/train.py', 'import mxnet as mx\n\nfrom gluon_fgvc import cli\n', ':1: imports mxnet'),
+    ('gluon_fgvc/nn/losses.py', '"""."""\n' + 'x = 1\n' * FILE_LINES, 'a file has at most 350 lines'),
     ('tools/train.py', 'x = 1\n' * (COMMAND_LINES + 1), 'commands are thin'),
 ])
 def test_a_planted_violation_is_found(tmp_path, file, text, says):
