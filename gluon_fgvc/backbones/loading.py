@@ -16,10 +16,10 @@ from gluon_fgvc.weights.fetch import cache_folder, fetch, fetch_zipped
 
 _PACKAGE = 'package:efficientnet-lite0'
 _PACKAGED = 'efficientnet_lite0'
-_OFFLINE = ("without a network set backbone.weights to the path of a file (tools/import_weights.py reads torch's), "
+_OFFLINE = ("without a network set backbone.weights to the path of a file (fgvc import-weights reads torch's), "
             f"to '{_PACKAGE}' (with backbone.name {_PACKAGED}) or to 'none'")
 
-# In files that tools/import_weights.py wrote; 'classifier' is that of a method's net, whose classes are its own.
+# In files that fgvc import-weights wrote; 'classifier' is that of a method's net, whose classes are its own.
 IMPORTED_CLASSIFIER = ('source_classifier.weight', 'source_classifier.bias')
 
 

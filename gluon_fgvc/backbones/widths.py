@@ -25,7 +25,7 @@ def read_plan(path, backbone):
     except OSError as error:
         raise ConfigError(f"backbone.widths: cannot read '{path}': {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"backbone.widths: '{path}' is not a channel plan, as tools/prune.py writes them") from None
+        raise ConfigError(f"backbone.widths: '{path}' is not a channel plan, as fgvc prune writes them") from None
     if made_for != backbone:
         raise ConfigError(f"backbone.widths: '{path}' is a plan for '{made_for}', not for '{backbone}'")
     return widths

@@ -97,7 +97,7 @@ class BackboneConfig:
     output_stride: Optional[int] = option(
         None, 'stride of the last map instead of its own (32); null changes nothing', choices=(None, 8, 16))
     dilate: bool = option(True, 'with output_stride: spread the convolutions behind a stride that is gone')
-    widths: Optional[str] = option(None, 'path of a channel plan as tools/prune.py writes it; null is all channels')
+    widths: Optional[str] = option(None, 'path of a channel plan as fgvc prune writes it; null is all channels')
     dropout: float = option(0.0, 'fraction dropped between the convolutions of a block in training; for the wide '
                                  'ResNets warn_wideresnet*', minimum=0, below=1)
 

@@ -84,7 +84,7 @@ class Metadata:
                 tree = json.load(stream)
         except OSError as error:
             raise CheckpointError(f"'{folder}' is not an exported model: {METADATA}: {error.strerror}; "
-                                  'tools/export.py writes one') from None
+                                  'fgvc export writes one') from None
         except ValueError:
             raise CheckpointError(f"'{path}' is not JSON; export the run again") from None
         if not isinstance(tree, dict) or not isinstance(tree.get('format'), int):

@@ -16,7 +16,7 @@ LISTED = 200     # findings of a kind by name
 def write_page(folder, tree, kinds, read=pictures.read):
     """Write ``data.html`` into ``folder``, which is made; return its path.
 
-    :param tree: what ``tools/doctor.py data --json`` writes.
+    :param tree: what ``fgvc doctor data --json`` writes.
     :param kinds: dict of kind → (what is wrong, what to do).
     :param read: called with the name of an image; returns (H,W,3) uint8 RGB, or None if it cannot be read.
     """

@@ -58,7 +58,7 @@ def read(folder):
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise CheckpointError(f"'{folder}' is not a folder; give the run folder that tools/train.py printed")
+        raise CheckpointError(f"'{folder}' is not a folder; give the run folder that fgvc train printed")
     run, names = RunFiles(folder), RunFolder(folder)
     suffix = ''
     if not names.evaluation_file().exists() and names.evaluation_file(suffix_of('val')).exists():

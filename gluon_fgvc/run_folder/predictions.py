@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gluon_fgvc.errors import CheckpointError
 
-WRITTEN_BY = 'tools/train.py writes it at its end, tools/evaluate.py at any time'
+WRITTEN_BY = 'fgvc train writes it at its end, fgvc evaluate at any time'
 PREDICTION_COLUMNS = ('path', 'label', 'label_name', 'predicted', 'predicted_name', 'probability', 'label_probability',
                       'correct', 'top5', 'top5_probabilities')
 
@@ -33,7 +33,7 @@ def read_predictions(path):
     except FileNotFoundError:
         raise CheckpointError(f"there is no '{path}': {WRITTEN_BY}") from None
     except (ValueError, KeyError, csv.Error) as error:
-        raise CheckpointError(f"'{path}' is not a predictions.csv of tools/evaluate.py: {error!r}") from None
+        raise CheckpointError(f"'{path}' is not a predictions.csv of fgvc evaluate: {error!r}") from None
 
 
 def parse(text):

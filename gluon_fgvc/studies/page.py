@@ -17,7 +17,7 @@ def render(results):
 _INTRODUCTION = """\
 # Results
 
-Written by `python tools/study.py --render` from `docs/results/*.json`; edit neither by hand.
+Written by `fgvc study --render` from `docs/results/*.json`; edit neither by hand.
 
 Accuracies are in percent: mean ± sample standard deviation (n − 1) over runs that differ in seed or fold. Test figures
 are of one view of each image. Validation figures are those of the chosen epoch, on the images that chose it, and

@@ -88,7 +88,7 @@ def load(path):
         tree = json.loads(Path(path).read_text(encoding='utf-8'))
         tree['name'], tree['commands'], tree['configs'], tree['evaluations']
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"'{path}' is not a results file of tools/study.py: {error!r}") from None
+        raise CheckpointError(f"'{path}' is not a results file of fgvc study: {error!r}") from None
     return tree
 
 

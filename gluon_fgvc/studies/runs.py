@@ -179,7 +179,7 @@ def command_of(run, train, evaluate):
 def execute(runs, train, evaluate=False, say=print):
     """Run what is not finished, one after another, and return the runs that failed.
 
-    :param train: the training command as a list of words, e.g. ``[sys.executable, 'tools/train.py']``.
+    :param train: the training command as a list of words, e.g. ``[sys.executable, '-m', 'gluon_fgvc', 'train']``.
     :param say: called with a line of text before and after each run.
     """
     failed = []

@@ -1,4 +1,4 @@
-"""RecordIO files of images, made by ``im2rec`` or ``tools/prepare_data.py --record``."""
+"""RecordIO files of images, made by ``im2rec`` or ``fgvc prepare-data --record``."""
 import os
 from dataclasses import dataclass
 from typing import Optional

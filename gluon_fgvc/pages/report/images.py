@@ -58,7 +58,7 @@ def looks_section(run, look):
     if not rows:
         return None
     narrow = all(len(row.maps) < 2 and not row.grids and not row.regions for _, row in rows)
-    note = ('The most confident errors, then the most confident right answers, one of a class each. tools/visualize.py '
+    note = ('The most confident errors, then the most confident right answers, one of a class each. fgvc visualize '
             'shows other images.')
     return section('Where it looks', tag('p', note, class_='soft'), reading_aid(),
                     tag('div', [_example(*pair) for pair in rows], class_='examples' if narrow else None))
