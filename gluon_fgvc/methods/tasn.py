@@ -16,7 +16,15 @@ from gluon_fgvc import backbones
 from gluon_fgvc.config import option
 from gluon_fgvc.methods.base import Method as Base
 from gluon_fgvc.methods.base import Phase, cross_entropy
-from gluon_fgvc.nn import AttentionSampler, DetailMap, SaliencySampler, StructureMap, TrilinearAttention, UniformSampler
+from gluon_fgvc.nn import (
+    AttentionSampler,
+    BatchNormReLU,
+    DetailMap,
+    SaliencySampler,
+    StructureMap,
+    TrilinearAttention,
+    UniformSampler,
+)
 from gluon_fgvc.nn.channels import channel
 from gluon_fgvc.nn.losses import distillation
 from gluon_fgvc.nn.trilinear import CHOICES, NORMALISATIONS
@@ -101,7 +109,7 @@ class Method(Base):
         weights['attention'] = options.attention_weight
         if options.nets == 'both':
             weights['distillation'] = options.distillation_weight
-        return [Phase(options.nets, epochs, lr_mult={r'localisation\.set.*|\w*classifier\..*': options.lr_mult},
+        return [Phase(options.nets, epochs, lr_mult={r'localisation\.(rectify|set).*|\w*classifier\..*': options.lr_mult},
                       loss_weights=weights)]
 
     def losses(self, outputs, labels):
@@ -173,7 +181,8 @@ class Localisation(HybridBlock):
     """Images to features (N,C,h,w) for the attention module, h = attention_size / 8 (Sec. 3.1).
 
     A backbone at output stride 8, and two sets of dilated 3x3 convolutions that widen the field of view, the first
-    at dilations 1 and 2, the second at 1, 2 and 3.
+    at dilations 1 and 2, the second at 1, 2 and 3. Where the backbone's last map is not rectified (linear bottlenecks
+    of a net that is cut), a BatchNorm and ReLU stand in between.
     """
 
     def __init__(self, options, ctx):
@@ -183,14 +192,19 @@ class Localisation(HybridBlock):
             self.body = backbones.get(options.attention_backbone, options.attention_weights, output_stride=8, ctx=ctx)
             if options.attention_stages is not None:
                 self.body.keep_stages(options.attention_stages)
-            self.set1 = SharedDilations(options.attention_channels, self.body.channels[-1], (1, 2))
+            channels = self.body.channels[-1]
+            self.rectify = None if self.body.rectified[-1] else BatchNormReLU(channels)
+            self.set1 = SharedDilations(options.attention_channels, channels, (1, 2))
             self.set2 = SharedDilations(options.attention_channels, options.attention_channels, (1, 2, 3))
-        for block in (self.set1, self.set2):
-            block.initialize(mx.init.Xavier(), ctx=ctx)
+        for block in (self.rectify, self.set1, self.set2):
+            if block:
+                block.initialize(mx.init.Xavier(), ctx=ctx)
 
     def hybrid_forward(self, F, images):
         images = F.contrib.BilinearResize2D(images, height=self._size, width=self._size)
-        return self.set2(self.set1(self.body(images)))                                # (N,C,h,w)
+        features = self.body(images)
+        features = self.rectify(features) if self.rectify else features
+        return self.set2(self.set1(features))                                # (N,C,h,w)
 
 
 class SharedDilations(HybridBlock):
