@@ -45,7 +45,8 @@ class Backbone(gluon.HybridBlock):
         :class:`~gluon_fgvc.nn.ISQRTCov`, best on a map of stride 16 (``output_stride``).
     :param stage_names: instead of ``stage1`` and so on.
 
-    Attributes: ``rectified``, for each of :meth:`rectified_maps`, whether it is never negative; ``stage_names``; ``channels`` and ``strides`` (against the image) of each stage's map;
+    Attributes: ``stage_names``; ``channels`` and ``strides`` (against the image) of each stage's map; ``rectified``,
+    for each of :meth:`rectified_maps`, whether it is never negative;
     ``pool_units``; ``built_as``, what :func:`gluon_fgvc.backbones.twin` repeats; ``source_classifier``, which is None
     or (weight (K0,C), bias (K0,), class names or None), what was on top of the pooled vector when the weights were
     trained; ``namings``, the tuple of :class:`Naming` of the files that fit, its own structural names first.
@@ -154,7 +155,7 @@ def strides_of(maps):
 
 
 def _is_rectified(nodes, number):
-    """Whether the value of node ``number`` of a graph is never negative: a ReLU's, or made of such by pools and joins."""
+    """Whether what node ``number`` of a graph gives is never negative: a ReLU, or made of such by pools and joins."""
     node = nodes[number]
     attributes = node.get('attrs', {})
     if node['op'] in ('Pooling', 'Concat', 'Dropout'):

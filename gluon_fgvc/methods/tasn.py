@@ -109,8 +109,8 @@ class Method(Base):
         weights['attention'] = options.attention_weight
         if options.nets == 'both':
             weights['distillation'] = options.distillation_weight
-        return [Phase(options.nets, epochs, lr_mult={r'localisation\.(rectify|set).*|\w*classifier\..*': options.lr_mult},
-                      loss_weights=weights)]
+        ours = r'localisation\.(rectify|set).*|\w*classifier\..*'
+        return [Phase(options.nets, epochs, lr_mult={ours: options.lr_mult}, loss_weights=weights)]
 
     def losses(self, outputs, labels):
         options = self.options

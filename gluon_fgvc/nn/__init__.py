@@ -20,8 +20,8 @@ from gluon_fgvc.nn.samplers import AttentionSampler, SaliencySampler, UniformSam
 from gluon_fgvc.nn.spatial_transformer import SpatialTransformer, affine_sample
 from gluon_fgvc.nn.trilinear import DetailMap, StructureMap, TrilinearAttention
 
-__all__ = ['AttendRectify', 'AttentionConv2D', 'AttentionSampler', 'BatchNormReLU', 'Classifier', 'DetailMap', 'FirstOutput',
-           'GlobalGates', 'ISQRTCov', 'Normalize', 'SaliencySampler', 'SimilarityTransform', 'SpatialTransformer',
-           'StructureMap', 'TrilinearAttention', 'UniformSampler', 'affine_sample', 'attention_convolutions',
-           'attention_in_batch_norm', 'class_activation', 'contrastive_loss', 'fold_attention', 'folded_attention',
-           'redundancy_mask', 'replace_convolutions', 'restriction_loss']
+__all__ = ['AttendRectify', 'AttentionConv2D', 'AttentionSampler', 'BatchNormReLU', 'Classifier', 'DetailMap',
+           'FirstOutput', 'GlobalGates', 'ISQRTCov', 'Normalize', 'SaliencySampler', 'SimilarityTransform',
+           'SpatialTransformer', 'StructureMap', 'TrilinearAttention', 'UniformSampler', 'affine_sample',
+           'attention_convolutions', 'attention_in_batch_norm', 'class_activation', 'contrastive_loss',
+           'fold_attention', 'folded_attention', 'redundancy_mask', 'replace_convolutions', 'restriction_loss']
