@@ -5,7 +5,7 @@ computes conv(x, W ⊙ a), a starts at 1 and learns for a few epochs, between ep
 BatchNorm, under a penalty that drives it away from 1 (Eq. 1 to 4, Sec. 4). Afterwards a ranks the channels.
 """
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 import mxnet as mx
@@ -40,6 +40,7 @@ LETTERS = {
     'F': Phase('F', 1, r'classifier\..*', batch_norm='fixed', fresh_optimizer=True),
     'A': Phase('A', 1, r'.*\.attention', batch_norm='fixed', fresh_optimizer=True),
     'B': Phase('B', 1, r'.*\.(gamma|beta)', batch_norm='moving', fresh_optimizer=True),
+    'G': Phase('G', 1, r'.*\.(gamma|beta)', batch_norm='fixed', fresh_optimizer=True),
     'E': Phase('E', 1, r'(?!.*\.attention$).*', batch_norm='moving', fresh_optimizer=True),
 }
 
@@ -56,8 +57,12 @@ class Options:
     ceiling: Optional[float] = option(None, 'where a diverging penalty, which has no bound of its own, stops; it is '
                                             'compared before it is multiplied by λ', above=0)
     schedule: Optional[str] = option(
-        None, f'one letter an epoch: F the classifier learns, A attention, B gamma and beta of BatchNorm, E everything '
-              f'but attention; A3 is AAA; null is {SCHEDULE}, cut to train.epochs or continued with E')
+        None, f'one letter an epoch: F the classifier learns, A attention, B gamma and beta of BatchNorm, G the same '
+              f'under fixed statistics, E everything but attention; A3 is AAA; null is {SCHEDULE}, cut to train.epochs '
+              'or continued with E')
+    batch_norm_momentum: Optional[float] = option(
+        0.9, "share of BatchNorm's moving statistics that a step of B or E keeps: the 0.99 that some networks were "
+             "trained with leaves them halfway after an epoch of 50 steps; null is the network's own", minimum=0, below=1)
     dropout: float = option(0.0, 'share of the pooled vector dropped in training', minimum=0, below=1)
 
     def __post_init__(self):
@@ -100,6 +105,8 @@ class Method(Base):
     ``net`` and ``train_net`` are the same block; export folds the attention. The penalty is there in the phases in
     which attention learns: in others it is a constant that costs time. The classifier starts from Xavier (bias 0).
 
+    A factor of a whole filter ('out') is divided out again where BatchNorm's statistics move, in B and E; G keeps it.
+
     Differences from the released scripts: B trains all of BatchNorm (their match by name missed the down-sampling
     ones), and F, A and B leave no parameter on a stale gradient.
     """
@@ -118,8 +125,9 @@ class Method(Base):
     def _check_groups(self, letters, backbone):
         groups = {group_of(name) for name in self.net._collect_params_with_prefix()}
         for position, letter in enumerate(letters, 1):
-            if letter in GROUPS and letter not in groups:
-                raise ConfigError(f"method.schedule: '{letter}', epoch {position}, trains {GROUPS[letter][0]}, of "
+            group = 'B' if letter == 'G' else letter
+            if group in GROUPS and group not in groups:
+                raise ConfigError(f"method.schedule: '{letter}', epoch {position}, trains {GROUPS[group][0]}, of "
                                   f"which '{backbone}' has no parameter")
 
     def phases(self, epochs):
@@ -131,7 +139,12 @@ class Method(Base):
         if len(letters) != epochs:
             raise ConfigError(f"train.epochs is {epochs}, but method.schedule '{self.options.schedule}' has "
                               f'{len(letters)} epochs')
-        return [LETTERS[letter] for letter in letters]
+        phases = {letter: self._phase(phase) for letter, phase in LETTERS.items()}
+        return [phases[letter] for letter in letters]
+
+    def _phase(self, phase):
+        momentum = self.options.batch_norm_momentum if phase.batch_norm == 'moving' else None
+        return phase if momentum is None else replace(phase, batch_norm_momentum=momentum)
 
     def losses(self, outputs, labels):
         terms = {'cross_entropy': cross_entropy(outputs['logits'], labels)}

@@ -5,7 +5,7 @@ and ``net`` (what is deployed: images in, scores out). A *phase* says which para
 fast, in which BatchNorm mode, and which loss terms count. The training loop knows nothing else.
 """
 from dataclasses import dataclass, field
-from typing import Mapping
+from typing import Mapping, Optional
 
 from mxnet import nd
 
@@ -24,6 +24,7 @@ class Phase:
     lr_mult: Mapping[str, float] = field(default_factory=dict)   # regex → factor on the rate; last match wins
     batch_norm: str = 'moving'               # 'moving': batch statistics; 'fixed': running statistics
     loss_weights: Mapping[str, float] = field(default_factory=dict)  # term → factor; default 1
+    batch_norm_momentum: Optional[float] = None  # share of a moving statistic that a step keeps; None: the layer's own
     fresh_optimizer: bool = False            # forget momenta and restart the learning-rate schedule
 
 

@@ -50,7 +50,7 @@ def test_anything_else_is_an_error_that_names_the_character(text):
 
 
 @pytest.mark.parametrize('schedule, message', [
-    ('FFXA', "'X' at position 3 is not a letter of F, A, B, E"), ('FFa', "'a' at position 3"),
+    ('FFXA', "'X' at position 3 is not a letter of F, A, B, G, E"), ('FFa', "'a' at position 3"),
     ('3FA', "'3' at position 1"), ('F A', "' ' at position 2"),
     ('A0B', "'A0' at position 1 repeats no time"), ('', 'has no letter'),
     ('A3-2', "'-' at position 3"), ('A²', "'²' at position 2")])
@@ -98,14 +98,54 @@ def test_groups_cover_each_parameter_once_and_letters_train_them(backbone):
         assert any('downsample' in name for name in learned['B'])
 
 
-@pytest.mark.parametrize('letter, mode', [('F', 'fixed'), ('A', 'fixed'), ('B', 'moving'), ('E', 'moving')])
+@pytest.mark.parametrize('letter, mode', [('F', 'fixed'), ('A', 'fixed'), ('B', 'moving'), ('G', 'fixed'),
+                                          ('E', 'moving')])
 def test_batch_norm_of_each_letter(letter, mode):
     assert LETTERS[letter].batch_norm == mode and LETTERS[letter].epochs == 1
+
+
+def test_g_keeps_the_factors_of_filters_and_b_divides_them_out():
+    method, images = create('resnet18_v1', form='out'), nd.array(np.random.RandomState(0).normal(size=(8, 3, 64, 64)))
+    attention = [conv.attention for conv in method.convolutions.values()]
+
+    def scores(letter, factors):
+        for parameter, values in zip(attention, factors):
+            parameter.set_data(values)
+        phases.enter(LETTERS[letter], method.train_net, hybridize=False)
+        with autograd.train_mode():
+            return method.train_net(images).asnumpy()
+
+    learnt = [nd.random.uniform(0.5, 1.5, parameter.shape) for parameter in attention]
+    ones = [nd.ones(parameter.shape) for parameter in attention]
+    with autograd.predict_mode():
+        scores('G', learnt)
+        deployed = method.net(images).asnumpy()
+    np.testing.assert_allclose(scores('G', learnt), deployed, rtol=1e-5)
+    erased, plain = scores('B', learnt), scores('B', ones)
+    assert np.abs(erased - plain).max() < 0.05 * np.abs(plain).max() < np.abs(deployed - scores('G', ones)).max()
+
+
+def test_momentum_of_moving_statistics():
+    method = create()
+    letters = {phase.name: phase for phase in method.phases(14)}
+    assert {name: phase.batch_norm_momentum for name, phase in letters.items()} == {
+        'F': None, 'A': None, 'B': 0.9, 'E': 0.9}
+    layers = []
+    method.net.apply(lambda block: layers.append(block) if isinstance(block, mx.gluon.nn.BatchNorm) else None)
+    for layer in layers:
+        layer._kwargs['momentum'] = 0.99  # as EfficientNet was trained
+    for letter, momentum in (('F', 0.99), ('B', 0.9), ('A', 0.99)):
+        phases.enter(letters[letter], method.train_net, hybridize=False)
+        assert {layer._kwargs['momentum'] for layer in layers} == {momentum}
+    own = create(batch_norm_momentum=None).phases(14)
+    assert {phase.batch_norm_momentum for phase in own} == {None}
 
 
 def test_a_group_without_parameters_is_an_error():
     with pytest.raises(ConfigError, match="'B', epoch 3, trains batch norm, of which 'squeezenet1.0' has no parameter"):
         create('squeezenet1.0', schedule='FAB')
+    with pytest.raises(ConfigError, match="'G', epoch 2"):
+        create('squeezenet1.0', schedule='FG')
     assert create('squeezenet1.0', schedule='FAE').phases(3)
     with pytest.raises(ConfigError, match="'B', epoch 6"):
         create('squeezenet1.0').phases(12)
