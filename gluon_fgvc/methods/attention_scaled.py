@@ -62,7 +62,8 @@ class Options:
               'or continued with E')
     batch_norm_momentum: Optional[float] = option(
         0.9, "share of BatchNorm's moving statistics that a step of B or E keeps: the 0.99 that some networks were "
-             "trained with leaves them halfway after an epoch of 50 steps; null is the network's own", minimum=0, below=1)
+             "trained with leaves them halfway after an epoch of 50 steps; null is the network's own", minimum=0,
+        below=1)
     dropout: float = option(0.0, 'share of the pooled vector dropped in training', minimum=0, below=1)
 
     def __post_init__(self):
