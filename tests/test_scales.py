@@ -21,7 +21,7 @@ FAMILIES = {'resnet18_v1': 'none', 'mobilenetv2_0.25': 'none', 'efficientnet_lit
 SMALL = {'cra_cnn': {'size': 32},
          'tasn': {'attention_backbone': 'mobilenetv2_0.25', 'attention_size': 64, 'attention_channels': 16,
                   'sampled_size': 64},
-         'ssn': {'attention_backbone': 'mobilenetv2_0.25', 'attention_size': 64, 'sampled_size': 64},
+         'ssn': {'saliency_backbone': 'mobilenetv2_0.25', 'saliency_size': 64, 'sampled_size': 64},
          'attention_scaled': {'schedule': 'E'}}  # the first phase in which the backbone learns
 
 
