@@ -11,7 +11,7 @@ from gluon_fgvc.nn import ISQRTCov
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-POOLS = ('gap', 'isqrt_cov')
+POOLS = {'gap': None, 'isqrt_cov': 256, 'isqrt_cov_128': 128}  # name → channels whose covariance is taken
 _SIDES = 256, 320  # two images whose sides differ by a multiple of every stride
 
 
@@ -42,7 +42,8 @@ class Backbone(gluon.HybridBlock):
     :param stages: list of lists of layers.
     :param mean, std: 3-tuples, RGB on [0, 1]: how the images of its pretrained weights were normalised.
     :param global_pool: how ``pool`` turns a map (N,C,h,w) into a vector (N,pool_units); 'gap' averages it, 'isqrt_cov'
-        :class:`~gluon_fgvc.nn.ISQRTCov`, best on a map of stride 16 (``output_stride``).
+        is :class:`~gluon_fgvc.nn.ISQRTCov` of 256 channels, 'isqrt_cov_128' of 128, best on a map of stride 16
+        (``output_stride``).
     :param stage_names: instead of ``stage1`` and so on.
 
     Attributes: ``stage_names``; ``channels`` and ``strides`` (against the image) of each stage's map; ``rectified``,
@@ -69,8 +70,8 @@ class Backbone(gluon.HybridBlock):
         self.mean, self.std = tuple(mean), tuple(std)
         self.source_classifier, self.namings = None, (self.naming(),)
         self.infer_shapes()
-        if global_pool == 'isqrt_cov':
-            self.pool = ISQRTCov(in_channels=self.channels[-1], prefix=f'{name}_pool_')
+        if POOLS[global_pool]:
+            self.pool = ISQRTCov(POOLS[global_pool], in_channels=self.channels[-1], prefix=f'{name}_pool_')
             self.pool_units = self.pool.units
         else:
             self.pool = _sequential([nn.GlobalAvgPool2D(), nn.Flatten()])

@@ -66,7 +66,7 @@ def loader_of(cfg, image_set, *, train=False, transform=None, workers=None, kind
     return data.Loader(image_set, transform, cfg.data.batch_size, train=train, seed=cfg.run.seed,
                        workers=cfg.data.workers if workers is None else workers,
                        threads=cfg.data.worker_type == 'thread', cache=cfg.data.cache, bad_image=cfg.data.bad_image,
-                       last='discard' if train else 'keep', kinds=kinds,
+                       last=cfg.data.last_batch if train else 'keep', kinds=kinds,
                        sampler=data.samplers.Weighted(image_set.labels, cfg.run.seed) if weighted else None)
 
 
