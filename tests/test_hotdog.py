@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import mxnet as mx
@@ -59,6 +60,18 @@ def test_the_other_configurations_differ_from_it_in_nothing_else(name, overrides
     assert load(variant(name)) == load(FINETUNED, *overrides) != load(FINETUNED)
 
 
+@pytest.mark.parametrize('name', ['hotdog_resnet18_v2', 'hotdog_resnet18_v2_scratch'])
+def test_the_books_own_run(name):
+    """2,000 images in batches of 128: 15 full ones and one of 80; nothing else differs from ours."""
+    ours, book = (load(ROOT / f'configs/finetune/{stem}.yaml') for stem in (name, f'{name}_book'))
+    assert (book.data.val_fraction, book.data.last_batch, ours.data.last_batch) == (0, 'keep', 'discard')
+    rest = replace(book.data, val_fraction=ours.data.val_fraction, last_batch='discard')
+    assert replace(book, data=rest) == ours
+    images = data.ImageSet('train', [f'{i}.png' for i in range(2000)], np.zeros(2000, 'int64'))
+    loader = run.build.loader_of(book, images, train=True, workers=0)
+    assert len(loader) == 16 and [len(batch) for batch in loader.order(0)] == [128] * 15 + [80]
+
+
 def test_the_halves_of_the_comparison_see_the_same_images():
     tuned, scratch = load(variant('tuned')), load(variant('tuned_scratch'))
     assert tuned.data == scratch.data and (tuned.backbone.weights, scratch.backbone.weights) == ('zoo', 'none')
@@ -93,7 +106,7 @@ def test_the_commands_are_accepted(command, tmp_path, monkeypatch):
 
 def test_every_configuration_is_in_the_tutorial():
     text = (ROOT / 'docs/tutorials/hotdog.md').read_text('utf-8')
-    assert len(CONFIGS) == 7 and [path.name for path in CONFIGS if path.name not in text] == []
+    assert len(CONFIGS) == 9 and [path.name for path in CONFIGS if path.name not in text] == []
 
 
 # --- from end to end -------------------------------------------------------------------------
