@@ -12,7 +12,7 @@ from gluon_fgvc import runs as engine
 from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.explain import activation_maximization, channels
-from gluon_fgvc.pages.channels import histogram_section
+from gluon_fgvc.pages.channels import _used_bins, histogram_section
 from tests import small_run
 from tools import visualize
 
@@ -35,10 +35,25 @@ def test_ranking_by_hand():
     assert channels.default_layer(net) == '0'
 
 
-def test_responses_are_mean_sizes_of_maps():
+def test_responses_are_means_of_activated_maps():
     images = [nd.array(np.full((2, 3, 4, 4), value)) for value in (-2, 3)]
     images[0][1] = 0
-    np.testing.assert_allclose(channels.responses(small_net(), '0', images), [[2, 2], [0, 0], [3, 3], [3, 3]])
+    np.testing.assert_allclose(channels.responses(small_net(), '0', images), [[0, 2], [0, 0], [3, 0], [3, 0]])
+
+
+def test_what_batch_norm_turns_round_counts_the_other_way():
+    net = layers.HybridSequential()
+    net.add(*small_net()[:1], layers.BatchNorm(in_channels=2, epsilon=0), layers.Activation('relu'))
+    net[1:].initialize()
+    net[1].gamma.set_data(nd.array([-1, 2]))
+    net[1].running_mean.set_data(nd.array([1, 0]))
+    images = [nd.array(np.full((1, 3, 4, 4), value)) for value in (-2, 3)]
+    activated = np.concatenate([net(x).mean(axis=(2, 3)).asnumpy() for x in images])
+    np.testing.assert_allclose(activated, [[3, 4], [0, 0]], rtol=1e-5)
+    np.testing.assert_allclose(channels.responses(net, '0', images), activated, rtol=1e-5)
+    _, climbing = activation_maximization.maximise(net, '0', 0, steps=10, **SETTINGS)
+    picture, _ = activation_maximization.maximise(net, '0', 0, steps=10, **SETTINGS)
+    assert climbing[-1] > climbing[0] and picture[..., 0].mean() < 100  # away from red
 
 
 def test_channels_that_nothing_moves_are_passed_over():
@@ -52,7 +67,7 @@ def test_histograms_show_the_range_that_is_used():
         return {'epoch': 0, 'phase': 'A', 'attention_range': [-1, 3], 'attention': {'x': {
             'counts': list(counts), 'sd': 0.5, 'least': 0.1, 'largest': 1.2}}}
     records = [record(0, 0, 0, 1, 8, 0, 0, 0), record(0, 0, 2, 5, 2, 0, 0, 0)]
-    assert channels._used_bins(records) == slice(2, 6)
+    assert _used_bins(records) == slice(2, 6)
     section = histogram_section(records)
     assert 'attention from 0 at the left to 2 at the right' in section and section.count('<img') == 2
     assert '0.1 to 1.2, sd of a layer 0.5' in section
