@@ -10,7 +10,7 @@ from typing import Optional
 
 import mxnet as mx
 import numpy as np
-from mxnet import nd
+from mxnet import autograd, nd
 
 from gluon_fgvc.config import option
 from gluon_fgvc.errors import ConfigError
@@ -27,6 +27,7 @@ from gluon_fgvc.nn.attention_conv import FORMS
 from gluon_fgvc.nn.losses import BOUNDED, PENALTIES, attention_penalty
 
 SCHEDULE = 'FFAAABAAABAA'  # the paper's
+SPREAD = 0.1  # of attention around 1, where penalties are compared with the cross-entropy
 HISTOGRAM = np.linspace(-1, 3, 81)  # edges; what lies outside counts in the outermost bins
 
 # Each parameter that learns belongs to the first of these groups that matches; E trains all but attention.
@@ -54,6 +55,9 @@ class Options:
     penalty: str = option('diverge', 'penalty on the attention weights, see docs/methods/attention_scaled.md',
                           choices=PENALTIES)
     penalty_weight: float = option(1.0, 'λ, its factor; 0 leaves it out')
+    penalty_share: Optional[float] = option(
+        None, "λ on a scale on which penalties compare, instead of penalty_weight: the penalty's gradient as a share "
+              "of the cross-entropy's when training starts", above=0)
     ceiling: Optional[float] = option(None, 'where a diverging penalty, which has no bound of its own, stops; it is '
                                             'compared before it is multiplied by λ', above=0)
     schedule: Optional[str] = option(
@@ -119,7 +123,7 @@ class Method(Base):
         context = next(iter(backbone.collect_params().values())).list_ctx()
         self.net.classifier.initialize(mx.init.Xavier(), ctx=context)
         self.convolutions = attention_convolutions(self.net)
-        self._quick_net = None
+        self._quick_net, self.penalty_weight = None, options.penalty_weight
         if options.schedule is not None:
             self._check_groups(expand(options.schedule), backbone.name)
 
@@ -149,11 +153,43 @@ class Method(Base):
 
     def losses(self, outputs, labels):
         terms = {'cross_entropy': cross_entropy(outputs['logits'], labels)}
-        if self.options.penalty_weight and self._attention_learns():
+        if self.penalty_weight and self._attention_learns():
             penalty = attention_penalty([conv.attention.data(labels.context) for conv in self.convolutions.values()],
                                         self.options.penalty, self.options.ceiling)
-            terms['attention'] = self.options.penalty_weight * penalty
+            terms['attention'] = self.penalty_weight * penalty
         return terms
+
+    def calibrate(self, first_batch):
+        """Find λ for ``penalty_share``, or the share of λ: medians over layers of mean gradients, with a at 1 ± 0.1.
+
+        At 1 itself the diverging penalties have no gradient. The classifier is then the one that training starts from.
+        """
+        options = self.options
+        if not options.penalty_weight and options.penalty_share is None:
+            return None
+        images, labels = first_batch()
+        with autograd.record(train_mode=False):
+            loss = cross_entropy(self.net(images), labels).mean()
+        loss.backward(train_mode=False)  # BatchNorm by running statistics, as in A
+        attention = [conv.attention.data(images.context) for conv in self.convolutions.values()]
+        wanted = [values.grad.abs().mean().asscalar() for values in attention]
+        generator = np.random.RandomState(0)
+        moved = [nd.array(1 + SPREAD * generator.standard_normal(values.shape), ctx=images.context)
+                 for values in attention]
+        for values in moved:
+            values.attach_grad()
+        with autograd.record():
+            penalty = attention_penalty(moved, options.penalty)
+        penalty.backward()
+        ratios = [values.grad.abs().mean().asscalar() / size for values, size in zip(moved, wanted) if size > 0]
+        unit = float(np.median(ratios)) if ratios else 0.0
+        if options.penalty_share is not None:
+            if not unit:
+                raise ConfigError('method.penalty_share: the cross-entropy has no gradient on attention; give '
+                                  'method.penalty_weight instead')
+            self.penalty_weight = options.penalty_share / unit
+        return (f"penalty '{options.penalty}': λ {self.penalty_weight:.4g}, {self.penalty_weight * unit:.3g} of the "
+                "cross-entropy's gradient")
 
     def _attention_learns(self):
         return next(iter(self.convolutions.values())).attention.grad_req != 'null'

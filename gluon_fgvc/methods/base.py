@@ -96,6 +96,13 @@ class Method:
         """
         return None
 
+    def calibrate(self, first_batch):
+        """Look at the first batch before training, if at all, and return a line for the log or None.
+
+        :param first_batch: callable without arguments: (images (N,3,H,W), normalised, labels), on one device.
+        """
+        return None
+
     def facts(self):
         """Return what is worth keeping of the state after an epoch, JSON-able, for metrics.jsonl, or None."""
         return None

@@ -69,6 +69,9 @@ def _fit(cfg, folder, source, contexts, log):
         method, normalize = build_method(cfg, len(source.classes), contexts)
         _check_sizes(method, loaders)
         _check_classes(method, normalize, loaders[0], len(source.classes), contexts[0])
+        note = method.calibrate(lambda: _first_batch(loaders[0], normalize, contexts[0]))
+        if note:
+            log.line(note)
         started = time.time()
         fit(method, (source.train, loaders[0]), (source.val, loaders[1]) if source.val else None, cfg, folder, log,
             normalize=normalize, contexts=contexts, num_classes=len(source.classes))
@@ -78,6 +81,12 @@ def _fit(cfg, folder, source, contexts, log):
     finally:
         for loader in loaders:
             loader.close()
+
+
+def _first_batch(loader, normalize, context):
+    """Return (images (N,3,H,W), normalised, labels) of the first batch of the first epoch."""
+    batch = next(iter(loader.epoch(0)))
+    return normalize(batch.images.as_in_context(context)), batch.labels.as_in_context(context)
 
 
 def start_from(cfg, folder, method, source, val=None):

@@ -141,6 +141,41 @@ def test_momentum_of_moving_statistics():
     assert {phase.batch_norm_momentum for phase in own} == {None}
 
 
+@pytest.mark.parametrize('form', ['in_out', 'out'])
+@pytest.mark.parametrize('penalty', ['l1', 'l2', 'diverge', 'diverge_l2'])
+def test_a_share_makes_penalties_comparable(form, penalty):
+    """Whatever the penalty, λ makes its gradient the same fraction of the cross-entropy's; the share of λ is said."""
+    images, labels = nd.array(np.random.RandomState(0).normal(size=(6, 3, 64, 64))), nd.array([0, 1, 2, 0, 1, 2])
+    method = create(form=form, penalty=penalty, penalty_share=0.25)
+    before = to_numpy(method.net)
+    line = method.calibrate(lambda: (images, labels))
+    assert f"penalty '{penalty}'" in line and "0.25 of the cross-entropy's gradient" in line
+    for name, values in to_numpy(method.net).items():
+        np.testing.assert_array_equal(values, before[name], err_msg=name)
+    given = create(form=form, penalty=penalty, penalty_weight=2 * method.penalty_weight)
+    assert "0.5 of the cross-entropy's gradient" in given.calibrate(lambda: (images, labels))
+    # The layers' own ratios, by hand: with λ their median is the share.
+    phases.enter(given.phases(12)[2], given.train_net, False)
+    with autograd.record():
+        loss = given.losses({'logits': given.net(images)}, labels)['cross_entropy'].mean()
+    loss.backward()
+    slopes = [np.abs(conv.attention.grad().asnumpy()).mean() for conv in given.convolutions.values()]
+    generator, ratios = np.random.RandomState(0), []
+    for conv, slope in zip(given.convolutions.values(), slopes):
+        a = 1 + 0.1 * generator.standard_normal(conv.attention.shape).reshape((conv.attention.shape[0], -1))
+        gradient = {'l1': np.sign(a), 'l2': a / np.linalg.norm(a, axis=1, keepdims=True),
+                    'diverge': -2 * (a - 1) / a.size, 'diverge_l2': -2 * (a - 1)}[penalty]
+        ratios.append(np.abs(gradient).mean() / slope)
+    assert np.median(ratios) * method.penalty_weight == pytest.approx(0.25, rel=1e-3)
+
+
+def test_without_a_penalty_nothing_is_calibrated():
+    def first_batch():
+        raise AssertionError('no batch is needed')
+    assert create(penalty_weight=0).calibrate(first_batch) is None
+    assert methods.create('finetune', backbones.get('mobilenetv2_0.25'), 3).calibrate(first_batch) is None
+
+
 def test_a_group_without_parameters_is_an_error():
     with pytest.raises(ConfigError, match="'B', epoch 3, trains batch norm, of which 'squeezenet1.0' has no parameter"):
         create('squeezenet1.0', schedule='FAB')
@@ -169,7 +204,7 @@ def test_the_penalty_counts_where_attention_learns():
         if letter == 'A':
             assert losses['attention'].asscalar() == pytest.approx(0.5)  # λ times the mean of ones
     phases.enter(LETTERS['A'], method.train_net, hybridize=False)
-    method.options = type(method.options)(penalty_weight=0)
+    method.penalty_weight = 0
     assert set(method.losses(outputs, labels)) == {'cross_entropy'}
 
 
