@@ -30,6 +30,10 @@ def train(cfg, folder, *, test=True):
     if cfg.run.kvstore == 'nccl' and any(context.device_type == 'cpu' for context in contexts):
         raise ConfigError("run.kvstore: 'nccl' sums over GPUs only; use 'device' or 'local' on the CPU")
     source = data.build(cfg.data)
+    rest = len(source.train) % cfg.data.batch_size
+    if cfg.data.last_batch == 'keep' and 0 < rest < len(contexts):
+        raise ConfigError(f'data.last_batch keep: {rest} images are left for {len(contexts)} devices; change '
+                          'data.batch_size, or discard them')
     if cfg.run.pointing_game:
         check_boxes(source.test)
     folder.mkdir(parents=True, exist_ok=True)
