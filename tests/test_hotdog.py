@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import mxnet as mx
@@ -61,6 +62,18 @@ def test_the_configurations_are_the_book_s():
 def test_the_variants_differ_from_it_in_nothing_else(study_name, name, overrides):
     assert variants()[study_name, name] == load(FINETUNED, *overrides)
     assert (load(FINETUNED, *overrides) != load(FINETUNED)) == (name != 'whole')
+
+
+@pytest.mark.parametrize('name', ['hotdog_resnet18_v2', 'hotdog_resnet18_v2_scratch'])
+def test_the_books_own_run(name):
+    """2,000 images in batches of 128: 15 full ones and one of 80; nothing else differs from ours."""
+    ours, book = (load(ROOT / f'configs/finetune/{stem}.yaml') for stem in (name, f'{name}_book'))
+    assert (book.data.val_fraction, book.data.last_batch, ours.data.last_batch) == (0, 'keep', 'discard')
+    rest = replace(book.data, val_fraction=ours.data.val_fraction, last_batch='discard')
+    assert replace(book, data=rest) == ours
+    images = data.ImageSet('train', [f'{i}.png' for i in range(2000)], np.zeros(2000, 'int64'))
+    loader = run.build.loader_of(book, images, train=True, workers=0)
+    assert len(loader) == 16 and [len(batch) for batch in loader.order(0)] == [128] * 15 + [80]
 
 
 def test_the_halves_of_the_comparison_see_the_same_images():

@@ -11,7 +11,7 @@ from gluon_fgvc.nn import ISQRTCov
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-POOLS = ('gap', 'isqrt_cov')
+POOLS = {'gap': None, 'isqrt_cov': 256, 'isqrt_cov_128': 128}  # name → channels whose covariance is taken
 _SIDES = 256, 320  # two images whose sides differ by a multiple of every stride
 
 
@@ -32,8 +32,8 @@ class Backbone(gluon.HybridBlock):
     """``stem``, ``stage1`` … ``stageN`` and ``pool``: images in, the last feature map out.
 
     A stage ends just before the resolution halves; the last one holds whatever BatchNorm and ReLU close the
-    net, so the last map is never negative where ``rectified`` says so. Earlier maps may be negative: those of
-    pre-activation nets are sums, those of linear bottlenecks linear. Any image size will do: the pools of fixed
+    net. Earlier maps may be negative: those of pre-activation nets are sums, those of linear bottlenecks linear; and
+    so may the last one be, after hard-swish or once stages are dropped. Any image size will do: the pools of fixed
     window before a zoo net's classifier give way to ``pool``.
 
     :param name: the attribute ``name`` and prefix of all parameters; it does not depend on other nets, so
@@ -42,12 +42,12 @@ class Backbone(gluon.HybridBlock):
     :param stages: list of lists of layers.
     :param mean, std: 3-tuples, RGB on [0, 1]: how the images of its pretrained weights were normalised.
     :param global_pool: how ``pool`` turns a map (N,C,h,w) into a vector (N,pool_units); 'gap' averages it, 'isqrt_cov'
-        :class:`~gluon_fgvc.nn.ISQRTCov`, best on a map of stride 16 (``output_stride``).
-    :param rectified: whether the last map is never negative. It is not so after hard-swish, which goes down to
-        -3/8.
+        is :class:`~gluon_fgvc.nn.ISQRTCov` of 256 channels, 'isqrt_cov_128' of 128, best on a map of stride 16
+        (``output_stride``).
     :param stage_names: instead of ``stage1`` and so on.
 
-    Attributes: ``rectified``; ``stage_names``; ``channels`` and ``strides`` (against the image) of each stage's map;
+    Attributes: ``stage_names``; ``channels`` and ``strides`` (against the image) of each stage's map; ``rectified``,
+    for each of :meth:`rectified_maps`, whether it is never negative;
     ``pool_units``; ``built_as``, what :func:`gluon_fgvc.backbones.twin` repeats; ``source_classifier``, which is None
     or (weight (K0,C), bias (K0,), class names or None), what was on top of the pooled vector when the weights were
     trained; ``namings``, the tuple of :class:`Naming` of the files that fit, its own structural names first.
@@ -58,8 +58,7 @@ class Backbone(gluon.HybridBlock):
     :raises ConfigError: if the pool is unknown.
     """
 
-    def __init__(self, name, stem, stages, mean=IMAGENET_MEAN, std=IMAGENET_STD, global_pool='gap', rectified=True,
-                 stage_names=None):
+    def __init__(self, name, stem, stages, mean=IMAGENET_MEAN, std=IMAGENET_STD, global_pool='gap', stage_names=None):
         super().__init__(prefix=f'{name}_')
         self._name = name  # also inside the name scope of another block, where the prefix becomes longer
         if global_pool not in POOLS:
@@ -69,16 +68,15 @@ class Backbone(gluon.HybridBlock):
         for stage_name, layers in zip(self.stage_names, stages):
             setattr(self, stage_name, _sequential(layers))
         self.mean, self.std = tuple(mean), tuple(std)
-        self.rectified = rectified
         self.source_classifier, self.namings = None, (self.naming(),)
         self.infer_shapes()
-        if global_pool == 'isqrt_cov':
-            self.pool = ISQRTCov(in_channels=self.channels[-1], prefix=f'{name}_pool_')
+        if POOLS[global_pool]:
+            self.pool = ISQRTCov(POOLS[global_pool], in_channels=self.channels[-1], prefix=f'{name}_pool_')
             self.pool_units = self.pool.units
         else:
             self.pool = _sequential([nn.GlobalAvgPool2D(), nn.Flatten()])
             self.pool_units = self.channels[-1]
-        self._openings = self._find_openings()
+        self._find_openings()
 
     def infer_shapes(self):
         """Set ``channels``, ``strides`` and the shapes of all parameters outside ``pool``, which files are held to."""
@@ -103,11 +101,10 @@ class Backbone(gluon.HybridBlock):
         for name in self.stage_names[count:]:
             del self._children[name]
             delattr(self, name)
-            self.rectified = False
         self.stage_names, self.channels, self.strides = (
             values[:count] for values in (self.stage_names, self.channels, self.strides))
         self.pool_units, self.source_classifier = self.channels[-1], None
-        self._openings = self._find_openings()
+        self._find_openings()
 
     def stage_maps(self, images):
         """Return the tuple of maps (N,C,h,w), one after each stage; ``images`` is an NDArray or a Symbol."""
@@ -122,20 +119,23 @@ class Backbone(gluon.HybridBlock):
 
         Such a net ends a stage with a bare sum; the next stage begins with BN-ReLU, and what convolutions see there
         is what is returned. That BatchNorm's statistics are used and not moved, since the stage moves them. All other
-        maps are as they are: rectified already or, of linear bottlenecks (MobileNetV2, EfficientNet), linear.
+        maps are as they are: rectified already or, as ``rectified`` tells, not: linear bottlenecks' (MobileNetV2,
+        EfficientNet) are of any size and sign, and need a :class:`~gluon_fgvc.nn.BatchNormReLU` before they are read.
         """
         maps = self.stage_maps(images)
         return tuple(opening(x) if opening else x for x, opening in zip(maps, self._openings))
 
     def _find_openings(self):
-        """Return for each stage the :class:`_Opening` that reads its map, None where there is none."""
+        """Set for each stage the :class:`_Opening` that reads its map, None where there is none, and ``rectified``."""
         maps = sym.Group(self.stage_maps(sym.var('images')))
         layers = {}
         self.apply(lambda block: layers.update({block.gamma.name: block} if isinstance(block, nn.BatchNorm) else {}))
         graph = json.loads(maps.tojson())
         readers = {node['inputs'][0][0]: _Opening(layers[graph['nodes'][node['inputs'][1][0]]['name']])
                    for node in graph['nodes'] if node['op'] == 'BatchNorm'}
-        return [readers.get(head[0]) for head in graph['heads']]
+        self._openings = [readers.get(head[0]) for head in graph['heads']]
+        self.rectified = tuple(bool(opening) or _is_rectified(graph['nodes'], head[0])
+                               for opening, head in zip(self._openings, graph['heads']))
 
     def hybrid_forward(self, F, images):
         return self.stage_maps(images)[-1]  # (N,C,h,w)
@@ -153,6 +153,16 @@ def strides_of(maps):
     """
     smaller, larger = ([shape[2] for shape in maps.infer_shape(images=(1, 3, side, side))[1]] for side in _SIDES)
     return tuple((_SIDES[1] - _SIDES[0]) // (high - low) for low, high in zip(smaller, larger))
+
+
+def _is_rectified(nodes, number):
+    """Whether what node ``number`` of a graph gives is never negative: a ReLU, or made of such by pools and joins."""
+    node = nodes[number]
+    attributes = node.get('attrs', {})
+    if node['op'] in ('Pooling', 'Concat', 'Dropout'):
+        return all(_is_rectified(nodes, source[0]) for source in node['inputs'])
+    return (node['op'] == 'relu' or node['op'] == 'Activation' and attributes['act_type'] == 'relu'
+            or node['op'] == 'clip' and float(attributes['a_min']) >= 0)
 
 
 class _Opening:

@@ -43,6 +43,28 @@ def set_output_stride(backbone, output_stride, dilate=True):
     backbone.infer_shapes()
 
 
+def set_stage_strides(backbone, strides):
+    """Let only those stages of ``backbone`` halve the resolution whose number in ``strides`` is 2.
+
+    Nothing is spread: kernels see neighbours that are nearer than where their weights were trained, as in the released
+    localisation net of TASN, a ResNet-18 of strides 1, 1, 2, 1.
+
+    :param backbone: as for :func:`set_output_stride`.
+    :param strides: 1 or 2 for each stage, 1 for the first.
+    :raises ConfigError: if the family or the strides do not suit.
+    """
+    own = [1, *(after // before for before, after in zip(backbone.strides, backbone.strides[1:]))]
+    wrong = len(strides) != len(own) or any(value not in (1, had) for value, had in zip(strides, own))
+    if not _SUITED.match(backbone.name) or wrong:
+        raise ConfigError(f"strides {list(strides)} do not suit '{backbone.name}', whose stages have {own}; each can "
+                          'be 1 or stay, in ResNets for ImageNet, MobileNetV2 and EfficientNet-Lite')
+    for stage_name, stride, had in zip(backbone.stage_names, strides, own):
+        if stride < had:
+            for block in getattr(backbone, stage_name):
+                _take_stride(block, 1, dilate=False)
+    backbone.infer_shapes()
+
+
 def _take_stride(block, spread, dilate):
     """Spread the layers of ``block``, whose inputs are ``spread`` apart, and return how far apart its outputs are.
 

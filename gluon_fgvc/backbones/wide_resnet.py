@@ -60,7 +60,9 @@ def build(name, global_pool):
 
 
 def set_dropout(backbone, rate):
-    """Drop a share of what lies between the two convolutions of each block of ``backbone``, in training.
+    """Drop a share of the channels between the two convolutions of each block of ``backbone``, in training.
+
+    Whole channels, as the released code does.
 
     :param backbone: one of ``NAMES``, not yet hybridized.
     :raises ConfigError: if it is another.
@@ -71,7 +73,7 @@ def set_dropout(backbone, rate):
     for stage in backbone.stage_names:
         for block in getattr(backbone, stage):
             if isinstance(block, _Block):
-                block.dropout = nn.Dropout(rate)
+                block.dropout = nn.Dropout(rate, axes=(2, 3))
 
 
 def released_naming(backbone):

@@ -43,7 +43,7 @@ def build(name, global_pool):
         net = _zoo_net(name)
     stem, stages, top = _divide(list(net.features if hasattr(net, 'features') else net._children.values()))
     mean, std = (_CIFAR_MEAN, _CIFAR_STD) if name.startswith('cifar_') else (IMAGENET_MEAN, IMAGENET_STD)
-    backbone = Backbone(name, stem, stages, mean, std, global_pool, rectified=not name.startswith('mobilenetv3'))
+    backbone = Backbone(name, stem, stages, mean, std, global_pool)
     structural = net._collect_params_with_prefix()
     global_names = {parameter.name[len(net.prefix):]: parameter for parameter in structural.values()}
     classifier = _linear_classifier(net, top)

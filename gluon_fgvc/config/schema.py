@@ -46,6 +46,8 @@ class TrainView:
     rotation: float = option(0.0, 'largest rotation in degrees, either way', minimum=0, maximum=180)
     color_jitter: float = option(0.0, 'largest relative change of brightness, contrast and saturation',
                                  minimum=0, below=1)
+    pca_noise: float = option(0.0, "standard deviation of AlexNet's noise along the principal colours of ImageNet, "
+                                   'usually 0.1', minimum=0)
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class DataConfig:
     sampler: str = option('shuffled', "which training images make up an epoch: 'shuffled' all of them once, 'weighted' "
                                       'as many, drawn with replacement so that all classes come equally often',
                           choices=('shuffled', 'weighted'))
+    last_batch: str = option('discard', "a last batch of an epoch of training that is not full: 'discard' or 'keep' it",
+                             choices=('keep', 'discard'))
     val_fraction: float = option(0.1, 'stratified fraction of train held out for choosing the epoch; ignored '
                                    'where the data set has a validation split', minimum=0, below=1)
     val_seed: int = option(0, 'seed of that split, kept apart from run.seed so that seeds share it', minimum=0)
@@ -93,13 +97,14 @@ class BackboneConfig:
     name: str = option(doc='a name of gluon_fgvc.backbones.available()')
     weights: str = option('zoo', "'zoo', 'none', 'package:efficientnet-lite0', a file's path or URL#sha256=DIGITS",
                           untrained='none')
-    global_pool: str = option('gap', 'how the last map becomes a vector', choices=('gap', 'isqrt_cov'))
+    global_pool: str = option('gap', "how the last map becomes a vector: 'isqrt_cov' of 32,896 numbers, "
+                                    "'isqrt_cov_128' of 8,256", choices=('gap', 'isqrt_cov', 'isqrt_cov_128'))
     output_stride: Optional[int] = option(
         None, 'stride of the last map instead of its own (32); null changes nothing', choices=(None, 8, 16))
     dilate: bool = option(True, 'with output_stride: spread the convolutions behind a stride that is gone')
     widths: Optional[str] = option(None, 'path of a channel plan as fgvc prune writes it; null is all channels')
-    dropout: float = option(0.0, 'fraction dropped between the convolutions of a block in training; for the wide '
-                                 'ResNets warn_wideresnet*', minimum=0, below=1)
+    dropout: float = option(0.0, 'fraction of channels dropped between the convolutions of a block in training; for '
+                                 'the wide ResNets warn_wideresnet*', minimum=0, below=1)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 CROP_TRIES = 10
 MARGIN = 1.5  # how many times larger than needed pictures are decoded, so that shrinking them decides what is seen
 LUMA = np.array([0.299, 0.587, 0.114])
+# Of the colours of ImageNet's pixels: square roots of variances on [0, 255], and directions (columns) in RGB.
+EIGENVALUES = np.array([55.46, 4.794, 1.148])
+PRINCIPAL_COLOURS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 
 
 def resize(image, size):
@@ -132,7 +135,7 @@ class TrainTransform:
         side = view.random_resized_crop
         self._view = view
         self.random = bool(view.random_resized_crop or view.crop or view.flip or view.flip_vertical or view.transpose
-                           or view.rotation or view.color_jitter)
+                           or view.rotation or view.color_jitter or view.pca_noise)
         self.output_size = (side, side) if side else _output_size(view)
         if view.transpose and self.output_size and self.output_size[0] != self.output_size[1]:
             raise ConfigError(f'data.train.transpose needs square images, not {list(self.output_size)}; '
@@ -168,6 +171,8 @@ class TrainTransform:
             image = _rotate(image, rng.uniform(-view.rotation, view.rotation))
         if view.color_jitter:
             image = _jitter(image, *rng.uniform(1 - view.color_jitter, 1 + view.color_jitter, 3))
+        if view.pca_noise:
+            image = _recolour(image, rng.normal(0, view.pca_noise, 3))
         return image
 
 
@@ -282,3 +287,12 @@ def _jitter(image, brightness, contrast, saturation):
     mix = saturation * np.eye(3) + (1 - saturation) * LUMA
     matrix = np.hstack([contrast * brightness * mix, np.full((3, 1), (1 - contrast) * mean)])
     return cv2.transform(image, matrix)
+
+
+def _recolour(image, strengths):
+    """Add one colour to the whole image: ImageNet's principal components, times their eigenvalues and ``strengths``.
+
+    Krizhevsky et al., NIPS 2012, Sec. 4.1.
+    """
+    colour = PRINCIPAL_COLOURS @ (EIGENVALUES * strengths)
+    return np.clip(np.rint(image + colour), 0, 255).astype(np.uint8)

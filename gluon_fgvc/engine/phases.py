@@ -57,13 +57,16 @@ def enter(phase, net, hybridize):
     learning = [name for name, parameter in parameters.items() if parameter.grad_req != 'null']
     if not learning:
         raise ConfigError(f"{place}: '{phase.trainable}' matches only parameters that have no gradient")
-    net.apply(lambda block: _set_statistics(block, phase.batch_norm == 'fixed'))
+    net.apply(lambda block: _set_statistics(block, phase.batch_norm == 'fixed', phase.batch_norm_momentum))
     compile_net(net, hybridize)
     return learning
 
 
-def _set_statistics(block, fixed):
+def _set_statistics(block, fixed, momentum):
     # grad_req does not hold statistics still and record(train_mode=False) gives wrong gradients on
     # MXNet 1.9.1; this switch is the one that is exact in forward and backward.
     if isinstance(block, nn.BatchNorm):
         block._kwargs['use_global_stats'] = fixed
+        if not hasattr(block, 'own_momentum'):
+            block.own_momentum = block._kwargs['momentum']
+        block._kwargs['momentum'] = block.own_momentum if momentum is None else momentum

@@ -4,7 +4,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-from gluon_fgvc.explain.channels import block_of
+from gluon_fgvc.explain.channels import map_of
 from gluon_fgvc.nn.channels import channel as one_channel
 
 BLURS = ('gaussian', 'bilateral')
@@ -18,7 +18,8 @@ def maximise(net, layer, channel, side, mean, std, *, steps=40, rate=0.3, blur='
 
     :param net: HybridBlock, normalised images (N,3,H,W) → anything; it is left unhybridized.
     :param layer: structural name of a layer whose output is a map (N,C,h,w).
-    :param channel: index of the channel whose mean over the map is maximised.
+    :param channel: index of the channel whose mean over the map is maximised, behind the layer's BatchNorm and before
+        its activation, so that there is a gradient where a ReLU has none (:func:`~.channels.map_of`).
     :param mean, std: 3-tuples, RGB on [0, 1], of the normalisation; the noise is gray with deviation 0.05.
     :param blur: 'gaussian' with σ = 15 / (i + 1) pixels, or 'bilateral' (9 pixels wide, σ = 0.3 in colour, of images
         on [0, 1], and 3 in space), which keeps edges.
@@ -31,23 +32,17 @@ def maximise(net, layer, channel, side, mean, std, *, steps=40, rate=0.3, blur='
     ctx = next(iter(net.collect_params().values())).list_ctx()[0]
     rng = np.random.default_rng(seed)
     picture = (0.5 + 0.05 * rng.standard_normal((side, side, 3))).astype('float32')  # on [0, 1]
-    seen, activations = [], []
-    net.hybridize(False)
-    hook = block_of(net, layer).register_forward_hook(lambda block, inputs, output: seen.append(output))
-    try:
-        for step in range(steps):
-            images = mx.nd.array(((picture - mean) / std).transpose(2, 0, 1)[None], ctx=ctx)
-            images.attach_grad()
-            with autograd.record(train_mode=False):
-                net(images)
-                activation = one_channel(mx.nd, seen.pop(), channel).mean()
-            activation.backward(train_mode=False)
-            activations.append(activation.asscalar())
-            gradient = images.grad[0].asnumpy().transpose(1, 2, 0)
-            picture = picture + rate * std * gradient / (gradient.std() + 1e-8)
-            picture = blurred(np.clip(picture, 0, 1), step, blur)
-    finally:
-        hook.detach()
+    block, activations = map_of(net, layer), []
+    for step in range(steps):
+        images = mx.nd.array(((picture - mean) / std).transpose(2, 0, 1)[None], ctx=ctx)
+        images.attach_grad()
+        with autograd.record(train_mode=False):
+            activation = one_channel(mx.nd, block(images), channel).mean()
+        activation.backward(train_mode=False)
+        activations.append(activation.asscalar())
+        gradient = images.grad[0].asnumpy().transpose(1, 2, 0)
+        picture = picture + rate * std * gradient / (gradient.std() + 1e-8)
+        picture = blurred(np.clip(picture, 0, 1), step, blur)
     return np.round(255 * picture).astype('uint8'), np.array(activations)
 
 

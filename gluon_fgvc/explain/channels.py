@@ -1,5 +1,9 @@
 """Which channels attention singles out, and which images move a channel most and least."""
+import json
+
 import numpy as np
+from mxnet import nd, sym
+from mxnet.gluon import ParameterDict, SymbolBlock
 
 from gluon_fgvc.errors import ConfigError, did_you_mean
 from gluon_fgvc.nn import attention_convolutions
@@ -34,21 +38,41 @@ def default_layer(net):
     return list(attention_convolutions(net))[-3:][0]
 
 
+def map_of(net, layer):
+    """Return a block from images to the map (N,C,h,w) that the activation behind ``layer`` sees: that of the BatchNorm.
+
+    What a convolution puts out is not yet what later layers see: BatchNorm moves it, with a negative gain turns it
+    round, and a ReLU deletes all below zero. Of a layer without BatchNorm behind it the map is its own output.
+
+    :param net: HybridBlock, whose parameters are shared; it is left unhybridized.
+    :raises ConfigError: if there is no such layer.
+    """
+    data, seen = sym.var('data', dtype='float32'), []
+    net.hybridize(False)
+    hook = block_of(net, layer).register_forward_hook(lambda block, inputs, output: seen.append(output))
+    try:
+        outputs = net(data)
+    finally:
+        hook.detach()
+    whole = sym.Group(outputs) if isinstance(outputs, (list, tuple)) else outputs
+    nodes = json.loads(whole.tojson())['nodes']
+    name = seen[0].name
+    number = next(index for index, node in enumerate(nodes) if node['name'] == name)
+    behind = [node['name'] for node in nodes if node['op'] == 'BatchNorm' and node['inputs'][0][0] == number]
+    parameters = ParameterDict('')
+    parameters.update(net.collect_params())
+    return SymbolBlock(whole.get_internals()[f'{behind[0] if behind else name}_output'], data, parameters)
+
+
 def responses(net, layer, batches):
-    """Return the L1 norm of each channel's map at the output of ``layer``, meaned over pixels: (images, C).
+    """Return the L1 norm of each channel's activated map behind ``layer``, meaned over pixels: (images, C).
+
+    Activated: the positive part of :func:`map_of`.
 
     :param batches: iterable of images (N,3,H,W), normalised. ``net`` is left unhybridized.
     """
-    norms, net_output = [], []
-    net.hybridize(False)
-    hook = block_of(net, layer).register_forward_hook(lambda block, inputs, output: net_output.append(output))
-    try:
-        for images in batches:
-            net(images)
-            norms.append(net_output.pop().abs().mean(axis=(2, 3)).asnumpy())
-    finally:
-        hook.detach()
-    return np.concatenate(norms)
+    block = map_of(net, layer)
+    return np.concatenate([nd.relu(block(images)).mean(axis=(2, 3)).asnumpy() for images in batches])
 
 
 def histograms(folder):

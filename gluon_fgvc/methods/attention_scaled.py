@@ -5,11 +5,12 @@ computes conv(x, W ⊙ a), a starts at 1 and learns for a few epochs, between ep
 BatchNorm, under a penalty that drives it away from 1 (Eq. 1 to 4, Sec. 4). Afterwards a ranks the channels.
 """
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 import mxnet as mx
 import numpy as np
+from mxnet import autograd, nd
 
 from gluon_fgvc import backbones
 from gluon_fgvc.config import option
@@ -22,6 +23,7 @@ from gluon_fgvc.nn.losses import BOUNDED, PENALTIES, attention_penalty
 from gluon_fgvc.nn.parameters import contexts_of, structural
 
 SCHEDULE = 'FFAAABAAABAA'  # the paper's
+SPREAD = 0.1  # of attention around 1, where penalties are compared with the cross-entropy
 HISTOGRAM = np.linspace(-1, 3, 81)  # edges; what lies outside counts in the outermost bins
 
 # Each parameter that learns belongs to the first of these groups that matches; E trains all but attention.
@@ -35,6 +37,7 @@ LETTERS = {
     'F': Phase('F', 1, r'classifier\..*', batch_norm='fixed', fresh_optimizer=True),
     'A': Phase('A', 1, r'.*\.attention', batch_norm='fixed', fresh_optimizer=True),
     'B': Phase('B', 1, r'.*\.(gamma|beta)', batch_norm='moving', fresh_optimizer=True),
+    'G': Phase('G', 1, r'.*\.(gamma|beta)', batch_norm='fixed', fresh_optimizer=True),
     'E': Phase('E', 1, r'(?!.*\.attention$).*', batch_norm='moving', fresh_optimizer=True),
 }
 
@@ -48,11 +51,19 @@ class Options:
     penalty: str = option('diverge', 'penalty on the attention weights, see docs/methods/attention_scaled.md',
                           choices=PENALTIES)
     penalty_weight: float = option(1.0, 'λ, its factor; 0 leaves it out')
+    penalty_share: Optional[float] = option(
+        None, "λ on a scale on which penalties compare, instead of penalty_weight: the penalty's gradient as a share "
+              "of the cross-entropy's when training starts", above=0)
     ceiling: Optional[float] = option(None, 'where a diverging penalty, which has no bound of its own, stops; it is '
                                             'compared before it is multiplied by λ', above=0)
     schedule: Optional[str] = option(
-        None, f'one letter an epoch: F the classifier learns, A attention, B gamma and beta of BatchNorm, E everything '
-              f'but attention; A3 is AAA; null is {SCHEDULE}, cut to train.epochs or continued with E')
+        None, f'one letter an epoch: F the classifier learns, A attention, B gamma and beta of BatchNorm, G the same '
+              f'under fixed statistics, E everything but attention; A3 is AAA; null is {SCHEDULE}, cut to train.epochs '
+              'or continued with E')
+    batch_norm_momentum: Optional[float] = option(
+        0.9, "fraction of BatchNorm's moving statistics that a step of B or E keeps: the 0.99 that some networks were "
+             "trained with leaves them halfway after an epoch of 50 steps; null is the network's own", minimum=0,
+        below=1)
     dropout: float = option(0.0, 'fraction of the pooled vector dropped in training', minimum=0, below=1)
 
     def __post_init__(self):
@@ -96,6 +107,8 @@ class Method(Base):
     penalty is there in the phases in which attention learns: in others it is a constant that costs time. The classifier
     starts from Xavier (bias 0).
 
+    A factor of a whole filter ('out') is divided out again where BatchNorm's statistics move, in B and E; G keeps it.
+
     Differences from the released scripts: B trains all of BatchNorm (their match by name missed the down-sampling
     ones), and F, A and B leave no parameter on a stale gradient.
     """
@@ -106,15 +119,16 @@ class Method(Base):
                                                options.dropout)
         self.net.classifier.initialize(mx.init.Xavier(), ctx=contexts_of(backbone))
         self.convolutions = attention_convolutions(self.net)
-        self._quick_net = None
+        self._quick_net, self.penalty_weight = None, options.penalty_weight
         if options.schedule is not None:
             self._check_groups(expand(options.schedule), backbone.name)
 
     def _check_groups(self, letters, backbone):
         groups = {group_of(name) for name in self.net._collect_params_with_prefix()}
         for position, letter in enumerate(letters, 1):
-            if letter in GROUPS and letter not in groups:
-                raise ConfigError(f"method.schedule: '{letter}', epoch {position}, trains {GROUPS[letter][0]}, of "
+            group = 'B' if letter == 'G' else letter
+            if group in GROUPS and group not in groups:
+                raise ConfigError(f"method.schedule: '{letter}', epoch {position}, trains {GROUPS[group][0]}, of "
                                   f"which '{backbone}' has no parameter")
 
     def phases(self, epochs):
@@ -126,15 +140,52 @@ class Method(Base):
         if len(letters) != epochs:
             raise ConfigError(f"train.epochs is {epochs}, but method.schedule '{self.options.schedule}' has "
                               f'{len(letters)} epochs')
-        return [LETTERS[letter] for letter in letters]
+        phases = {letter: self._phase(phase) for letter, phase in LETTERS.items()}
+        return [phases[letter] for letter in letters]
+
+    def _phase(self, phase):
+        momentum = self.options.batch_norm_momentum if phase.batch_norm == 'moving' else None
+        return phase if momentum is None else replace(phase, batch_norm_momentum=momentum)
 
     def losses(self, outputs, labels, phase):
         terms = {'cross_entropy': cross_entropy(outputs['logits'], labels)}
-        if self.options.penalty_weight and phase.name == 'A':
+        if self.penalty_weight and phase.name == 'A':
             penalty = attention_penalty([conv.attention.data(labels.context) for conv in self.convolutions.values()],
                                         self.options.penalty, self.options.ceiling)
-            terms['attention'] = self.options.penalty_weight * penalty
+            terms['attention'] = self.penalty_weight * penalty
         return terms
+
+    def calibrate(self, first_batch):
+        """Find λ for ``penalty_share``, or the share of λ: medians over layers of mean gradients, with a at 1 ± 0.1.
+
+        At 1 itself the diverging penalties have no gradient. The classifier is then the one that training starts from.
+        """
+        options = self.options
+        if not options.penalty_weight and options.penalty_share is None:
+            return None
+        images, labels = first_batch()
+        with autograd.record(train_mode=False):
+            loss = cross_entropy(self.net(images), labels).mean()
+        loss.backward(train_mode=False)  # BatchNorm by running statistics, as in A
+        attention = [conv.attention.data(images.context) for conv in self.convolutions.values()]
+        wanted = [values.grad.abs().mean().asscalar() for values in attention]
+        generator = np.random.RandomState(0)
+        moved = [nd.array(1 + SPREAD * generator.standard_normal(values.shape), ctx=images.context)
+                 for values in attention]
+        for values in moved:
+            values.attach_grad()
+        with autograd.record():
+            penalty = attention_penalty(moved, options.penalty)
+        penalty.backward()
+        ratios = [values.grad.abs().mean().asscalar() / size for values, size in zip(moved, wanted) if size > 0]
+        unit = float(np.median(ratios)) if ratios else 0.0
+        if options.penalty_share is not None:
+            if not unit:
+                raise ConfigError('method.penalty_share: the cross-entropy has no gradient on attention; give '
+                                  'method.penalty_weight instead')
+            self.penalty_weight = options.penalty_share / unit
+        return (f"penalty '{options.penalty}': λ {self.penalty_weight:.4g}, {self.penalty_weight * unit:.3g} of the "
+                "cross-entropy's gradient")
 
     def split(self):
         return self.net.split()

@@ -26,6 +26,7 @@ class Phase:
     lr_mult: Mapping[str, float] = field(default_factory=dict)   # regex → factor on the rate; last match wins
     batch_norm: str = 'moving'               # 'moving': batch statistics; 'fixed': running statistics
     loss_weights: Mapping[str, float] = field(default_factory=dict)  # term → factor; default 1
+    batch_norm_momentum: Optional[float] = None  # share of a moving statistic that a step keeps; None: the layer's own
     fresh_optimizer: bool = False            # forget momenta and restart the learning-rate schedule
 
 
@@ -113,6 +114,13 @@ class Method:
 
         The block has the same parameters and gives the same outputs and gradients, at less cost; ``why`` ends a
         line of the log. ``phase`` has been entered: BatchNorm is as it says.
+        """
+        return None
+
+    def calibrate(self, first_batch):
+        """Look at the first batch before training, if at all, and return a line for the log or None.
+
+        :param first_batch: callable without arguments: (images (N,3,H,W), normalised, labels), on one device.
         """
         return None
 

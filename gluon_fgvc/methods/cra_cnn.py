@@ -59,6 +59,8 @@ class Options:
     contrastive_weight: float = option(1.0, 'factor on the contrastive loss', minimum=0)
     lr_mult: float = option(1.0, 'factor on the learning rate of both classifiers', minimum=0)
     gamma_lr_mult: float = option(1.0, 'factor on that of the layer that gives the window', minimum=0)
+    gamma_gradient: float = option(0.02, 'factor on the gradient that this layer hands to the classification stream; '
+                                         '1 in the paper', minimum=0)
     rhythm_start: int = option(50, 'epochs before the rhythm: from then on it is off and on by turns, off first',
                                minimum=0)
     rhythm: int = option(45, 'epochs of each turn', minimum=1)
@@ -193,12 +195,13 @@ class TwoStreams(HybridBlock):
     Input: images (N,3,H,W), normalised. Outputs: scores (N,K) of the classification stream; scores (N,K) that the
     regulation stream gives the attention image; deep features (N,D) of attention and of redundancy; the window
     Γ_res (N,4); random numbers (N,) in [0, 1), for pairing images. The window comes from the averaged last map,
-    whatever the backbone's head, and gradient flows through it back into the classification stream.
+    whatever the backbone's head, and gradient flows through it back into the classification stream, times
+    ``gamma_gradient``: by itself it is about ten times as large as the classification's.
     """
 
     def __init__(self, net, num_classes, options):
         super().__init__(prefix='streams_')
-        self._scores_are_features = options.features == 'logits'
+        self._scores_are_features, self._gamma_gradient = options.features == 'logits', options.gamma_gradient
         ctx, size = contexts_of(net.body), options.size and (options.size, options.size)
         with self.name_scope():
             self.body, self.classifier = net.body, net.classifier
@@ -218,7 +221,7 @@ class TwoStreams(HybridBlock):
 
     def _propose(self, F, images, features):
         pooled = F.Pooling(features, global_pool=True, kernel=(1, 1), pool_type='avg')      # (N,C,1,1)
-        return self.transform(images, self.gamma(pooled))
+        return self.transform(images, self.gamma(_with_gradient(F, pooled, self._gamma_gradient)))
 
     def hybrid_forward(self, F, images):
         features = self.body(images)                                                        # (N,C,h,w)
@@ -230,6 +233,13 @@ class TwoStreams(HybridBlock):
         deep = (attention_scores, redundancy_scores) if self._scores_are_features else _halves(F, pooled)
         draws = F.random.uniform_like(F.BlockGrad(F.slice_axis(window, axis=1, begin=0, end=1)))
         return [self.classifier(self.body.pool(features)), attention_scores, *deep, window, F.reshape(draws, (-1,))]
+
+
+def _with_gradient(F, values, factor):
+    """Return ``values`` themselves, through which gradient flows times ``factor``."""
+    if factor == 1:
+        return values
+    return F.BlockGrad(values) if factor == 0 else F.BlockGrad(values * (1 - factor)) + values * factor
 
 
 def _halves(F, values):

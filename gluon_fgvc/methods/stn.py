@@ -13,18 +13,29 @@ from gluon_fgvc.nn.attend_rectify import HE
 from gluon_fgvc.nn.parameters import contexts_of
 from gluon_fgvc.nn.spatial_transformer import MODES, affine_grid, affine_sample
 
+# Rate of the bias, which moves the windows of all images alike, to that of the rest: what is common to all images has
+# the larger gradient, and would lead windows to the edge before they can tell images apart.
+COMMON = 0.03
+
 
 @dataclass(frozen=True)
 class Options:
     """Keys of the section ``method``."""
 
-    mode: str = option('affine', "what is learnt of the window: 'affine' all of it, starting from the whole image, "
-                                 "'location' where a window of half the width and height lies", choices=MODES)
+    mode: str = option('affine', "what is learnt of the window: 'affine' all of it, 'location' where it lies",
+                       choices=MODES)
+    zoom: Optional[float] = option(None, "width and height of the window, in those of the image: where 'affine' starts "
+                                         "and what 'location' keeps; null is 1 (the whole image) and 0.5", above=0,
+                                   maximum=1)
     size: Optional[int] = option(None, 'side in pixels of the window that is classified; null is as large as the image',
                                  minimum=1)
     lr_mult: float = option(10.0, 'factor on the learning rate of the classifier; 1 from scratch', minimum=0)
     transformer_lr_mult: float = option(1.0, 'factor on that of the spatial transformer, which may need a smaller one '
                                              '(the paper took 1e-4 for birds)', minimum=0)
+
+    def __post_init__(self):
+        if self.mode == 'location' and self.zoom == 1:
+            raise ValueError('zoom 1 leaves a window of mode: location nowhere to go; it must be below 1')
 
 
 class Method(Base):
@@ -33,7 +44,7 @@ class Method(Base):
     def __init__(self, backbone, num_classes, options):
         self.options = options
         size = options.size and (options.size, options.size)
-        self.train_net = Transformed(SpatialTransformer(options.mode, size), backbone, num_classes)
+        self.train_net = Transformed(SpatialTransformer(options.mode, size, options.zoom), backbone, num_classes)
         self.net = FirstOutput(self.train_net)
         for block in (self.train_net.transformer, self.train_net.classifier):
             block.initialize(HE, ctx=contexts_of(backbone))
@@ -43,8 +54,10 @@ class Method(Base):
         return ('logits', 'theta')
 
     def phases(self, epochs):
+        rate = self.options.transformer_lr_mult
         return [Phase('all', epochs, lr_mult={r'classifier\..*': self.options.lr_mult,
-                                              r'transformer\..*': self.options.transformer_lr_mult})]
+                                              r'transformer\..*': rate,
+                                              r'transformer\.window\.bias': COMMON * rate})]
 
     def losses(self, outputs, labels, phase):
         return {'cross_entropy': cross_entropy(outputs['logits'], labels)}

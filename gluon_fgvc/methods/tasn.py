@@ -5,7 +5,7 @@ Recognition". A localisation net gives attention maps; their mean samples a stru
 detail-preserved image; one backbone learns from both, and the part-net on details teaches the master-net on structure.
 """
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Tuple
 
 import mxnet as mx
 from mxnet import nd
@@ -13,16 +13,26 @@ from mxnet.gluon import HybridBlock
 from mxnet.gluon import nn as layers
 
 from gluon_fgvc import backbones
+from gluon_fgvc.backbones import surgery
 from gluon_fgvc.config import option
 from gluon_fgvc.methods.base import Explanation, Phase, cross_entropy
 from gluon_fgvc.methods.base import Method as Base
-from gluon_fgvc.nn import AttentionSampler, DetailMap, SaliencySampler, StructureMap, TrilinearAttention, UniformSampler
+from gluon_fgvc.nn import (
+    AttentionSampler,
+    BatchNormReLU,
+    DetailMap,
+    SaliencySampler,
+    StructureMap,
+    TrilinearAttention,
+    UniformSampler,
+)
 from gluon_fgvc.nn.channels import channel
 from gluon_fgvc.nn.losses import distillation
 from gluon_fgvc.nn.parameters import contexts_of
 from gluon_fgvc.nn.trilinear import CHOICES, NORMALISATIONS
 
 PICTURED = 3  # channels that `maps` shows
+INITIALISERS = {'xavier': mx.init.Xavier, 'msra': mx.init.MSRAPrelu}
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,11 @@ class Options:
     attention_backbone: str = option('resnet18_v2', 'backbone of the localisation net, at output stride 8')
     attention_weights: str = option('none', "its weights, as backbone.weights: 'zoo', 'none', … or a path",
                                     untrained='none')
+    attention_strides: Optional[Tuple[int, ...]] = option(
+        None, 'strides of its stages, undilated, [1, 1, 2, 1] in the released code; null takes out the last two and '
+              'dilates what follows, which keeps what pretrained weights compute', minimum=1, maximum=2)
+    attention_init: str = option('xavier', "what its dilated convolutions start from; 'msra' as in the released code",
+                                 choices=('xavier', 'msra'))
     attention_stages: Optional[int] = option(None, 'how many of its stages are kept: fewer are cheaper; null keeps all',
                                              minimum=1)
     attention_channels: int = option(512, "channels of the localisation net's dilated convolutions, each an attention "
@@ -106,8 +121,8 @@ class Method(Base):
         weights['attention'] = options.attention_weight
         if options.nets == 'both':
             weights['distillation'] = options.distillation_weight
-        return [Phase(options.nets, epochs, lr_mult={r'localisation\.set.*|\w*classifier\..*': options.lr_mult},
-                      loss_weights=weights)]
+        ours = r'localisation\.(rectify|set).*|\w*classifier\..*'
+        return [Phase(options.nets, epochs, lr_mult={ours: options.lr_mult}, loss_weights=weights)]
 
     def losses(self, outputs, labels, phase):
         options = self.options
@@ -173,25 +188,35 @@ def _samplers(options):
 class Localisation(HybridBlock):
     """Images to features (N,C,h,w) for the attention module, h = attention_size / 8 (Sec. 3.1).
 
-    A backbone at output stride 8, and two sets of dilated 3x3 convolutions that widen the field of view, the first
-    at dilations 1 and 2, the second at 1, 2 and 3.
+    A backbone at output stride 8 (or of ``attention_strides``), and two sets of dilated 3x3 convolutions that widen the
+    field of view, the first at dilations 1 and 2, the second at 1, 2 and 3. Where the backbone's last map is not
+    rectified (linear bottlenecks of a net that is cut), a BatchNorm and ReLU stand in between.
     """
 
     def __init__(self, options, ctx):
         super().__init__(prefix='localisation_')
         self._size = options.attention_size
         with self.name_scope():  # the backbone may be of the same kind as the one that classifies
-            self.body = backbones.get(options.attention_backbone, options.attention_weights, output_stride=8, ctx=ctx)
+            dilated = options.attention_strides is None
+            self.body = backbones.get(options.attention_backbone, options.attention_weights, ctx=ctx,
+                                      output_stride=8 if dilated else None)
+            if not dilated:
+                surgery.set_stage_strides(self.body, options.attention_strides)
             if options.attention_stages is not None:
                 self.body.keep_stages(options.attention_stages)
-            self.set1 = SharedDilations(options.attention_channels, self.body.channels[-1], (1, 2))
+            channels = self.body.channels[-1]
+            self.rectify = None if self.body.rectified[-1] else BatchNormReLU(channels)
+            self.set1 = SharedDilations(options.attention_channels, channels, (1, 2))
             self.set2 = SharedDilations(options.attention_channels, options.attention_channels, (1, 2, 3))
-        for block in (self.set1, self.set2):
-            block.initialize(mx.init.Xavier(), ctx=ctx)
+        for block in (self.rectify, self.set1, self.set2):
+            if block:
+                block.initialize(INITIALISERS[options.attention_init](), ctx=ctx)
 
     def hybrid_forward(self, F, images):
         images = F.contrib.BilinearResize2D(images, height=self._size, width=self._size)
-        return self.set2(self.set1(self.body(images)))                                # (N,C,h,w)
+        features = self.body(images)
+        features = self.rectify(features) if self.rectify else features
+        return self.set2(self.set1(features))                                # (N,C,h,w)
 
 
 class SharedDilations(HybridBlock):

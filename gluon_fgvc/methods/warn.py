@@ -11,7 +11,7 @@ from gluon_fgvc.config import option
 from gluon_fgvc.errors import ConfigError, did_you_mean
 from gluon_fgvc.methods.base import Explanation, Phase, cross_entropy
 from gluon_fgvc.methods.base import Method as Base
-from gluon_fgvc.nn import AttendRectify, FirstOutput, GlobalGates
+from gluon_fgvc.nn import AttendRectify, BatchNormReLU, FirstOutput, GlobalGates
 from gluon_fgvc.nn.attend_rectify import HE, combine, mask_overlap
 from gluon_fgvc.nn.channels import channel
 from gluon_fgvc.nn.parameters import contexts_of
@@ -68,7 +68,7 @@ class Method(Base):
         return ('logits', *gates, *(f'masks of {stage}' for stage in self.stages))
 
     def phases(self, epochs):
-        ours = r'(attend_\w+|gates|classifier|projection)\..*'
+        ours = r'((attend|rectify)_\w+|gates|classifier|projection)\..*'
         return [Phase('all', epochs, lr_mult={ours: self.options.lr_mult})]
 
     def losses(self, outputs, labels, phase):
@@ -121,6 +121,9 @@ def _stages(backbone, options):
 class Warn(HybridBlock):
     """A backbone with attention modules, a classifier and what combines their scores (Fig. 1 and 2b).
 
+    A module stands on a map after its BN-ReLU. Where the backbone's is not (linear bottlenecks), it gets a BatchNorm
+    and ReLU of its own, ``rectify_…``.
+
     :param stages: names of the stages with a module, last one first; that is also the order of the outputs.
     :param options: :class:`Options`.
 
@@ -134,9 +137,11 @@ class Warn(HybridBlock):
         with self.name_scope():
             self.body = body
             for stage in stages:
-                setattr(self, f'attend_{stage}', AttendRectify(
-                    body.channels[body.stage_names.index(stage)], num_classes, options.width, options.mask,
-                    options.gates))
+                number = body.stage_names.index(stage)
+                channels = body.channels[number]
+                setattr(self, f'rectify_{stage}', None if body.rectified[number] else BatchNormReLU(channels))
+                setattr(self, f'attend_{stage}', AttendRectify(channels, num_classes, options.width, options.mask,
+                                                               options.gates))
             self.classifier = nn.Dense(num_classes, in_units=body.pool_units)
             self.gates = self.projection = None
             if options.combine == 'linear':
@@ -166,6 +171,8 @@ class Warn(HybridBlock):
         maps = dict(zip(self.body.stage_names, maps))
         for stage in self._stages:
             features = F.BlockGrad(maps[stage]) if self._options.block_gradient else maps[stage]
+            rectify = getattr(self, f'rectify_{stage}')
+            features = rectify(features) if rectify else features
             yield getattr(self, f'attend_{stage}'), features
 
 

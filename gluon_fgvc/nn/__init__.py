@@ -12,6 +12,7 @@ from gluon_fgvc.nn.attention_conv import (
     replace_convolutions,
 )
 from gluon_fgvc.nn.attention_in_batch_norm import attention_in_batch_norm
+from gluon_fgvc.nn.batch_norm_relu import BatchNormReLU
 from gluon_fgvc.nn.class_activation import class_activation
 from gluon_fgvc.nn.classifier import Classifier
 from gluon_fgvc.nn.first_output import FirstOutput
@@ -22,8 +23,8 @@ from gluon_fgvc.nn.samplers import AttentionSampler, SaliencySampler, UniformSam
 from gluon_fgvc.nn.spatial_transformer import SpatialTransformer, affine_sample
 from gluon_fgvc.nn.trilinear import DetailMap, StructureMap, TrilinearAttention
 
-__all__ = ['AttendRectify', 'AttentionConv2D', 'AttentionSampler', 'Classifier', 'DetailMap', 'FirstOutput',
-           'GlobalGates', 'ISQRTCov', 'Normalize', 'SaliencySampler', 'SimilarityTransform', 'SpatialTransformer',
-           'StructureMap', 'TrilinearAttention', 'UniformSampler', 'affine_sample', 'attention_convolutions',
-           'attention_in_batch_norm', 'class_activation', 'contrastive_loss', 'fold_attention',
-           'redundancy_mask', 'replace_convolutions', 'restriction_loss']
+__all__ = ['AttendRectify', 'AttentionConv2D', 'AttentionSampler', 'BatchNormReLU', 'Classifier', 'DetailMap',
+           'FirstOutput', 'GlobalGates', 'ISQRTCov', 'Normalize', 'SaliencySampler', 'SimilarityTransform',
+           'SpatialTransformer', 'StructureMap', 'TrilinearAttention', 'UniformSampler', 'affine_sample',
+           'attention_convolutions', 'attention_in_batch_norm', 'class_activation', 'contrastive_loss',
+           'fold_attention', 'redundancy_mask', 'replace_convolutions', 'restriction_loss']

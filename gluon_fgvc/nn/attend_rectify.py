@@ -27,7 +27,8 @@ class AttendRectify(HybridBlock):
     :param in_channels: C, channels of the feature map.
     :param num_classes: L. (The paper's letters; elsewhere in this package classes are K.)
     :param heads: K, attention width (AW).
-    :param mask: 'softmax', or 'sigmoid' without a sum of one; Eq. 3 then still sums, so scores grow with the map.
+    :param mask: 'softmax', or 'sigmoid', each place in [0, 1]; Eq. 3 and 5 then average over space instead of adding
+        up (Sec. 3.2), or scores would grow with the map.
     :param gates: False drops W_gate and averages the heads. (The released code then hands out the K outputs,
         each of which is averaged with those of the other modules after its own log-softmax.)
 
@@ -74,8 +75,9 @@ class AttendRectify(HybridBlock):
         else:
             masks = F.sigmoid(logits)                                                     # (N,K,h,w)
 
+        weights = masks if self.mask == 'softmax' else F.broadcast_div(masks, _places(F, masks))
         # The place q of Z is what tap (i,j) of a convolution meets at q - (i-1,j-1): masks are shifted, not Z.
-        padded = F.pad(masks, **_BORDER)
+        padded = F.pad(weights, **_BORDER)
         taps = F.stack(*(_window(F, padded, 2 - i, 2 - j) for i, j in _TAPS), axis=2)     # (N,K,9,h,w)
         attended = F.batch_dot(F.reshape(features, (0, 0, -3)), F.reshape(taps, (0, -3, -3)), transpose_b=True)
         attended = F.transpose(F.reshape(attended, (0, 0, -4, self.heads, KERNEL * KERNEL)), (2, 0, 1, 3))
@@ -87,6 +89,12 @@ class AttendRectify(HybridBlock):
             return masks, outputs, None
         confidences = F.batch_dot(attended, F.reshape(gate_weight, (self.heads, 1, -1)), transpose_b=True)
         return masks, outputs, F.softmax(F.tanh(confidences), axis=0)                     # (K,N,1)
+
+
+def _places(F, maps):
+    """Return h·w of ``maps`` (N,K,h,w), (1,1,1,1)."""
+    height, width = (F.max(F.contrib.arange_like(maps, axis=axis), axis=0, keepdims=True) + 1 for axis in (2, 3))
+    return F.reshape(height * width, (1, 1, 1, 1))
 
 
 def _convolution(F, x, weight, channels):

@@ -229,6 +229,7 @@ class SaliencySampler(_Sampler):
 
     The map is brought to ``cells`` x ``cells`` bilinearly, made a distribution S, extended by its border values and
     blurred with a Gaussian G: point = (G∗(S·p)) / (G∗S), p the cells' places. The points are enlarged to O x O.
+    Both resizes take cells and pixels for tiles of the square (``align_corners=False``), as the released code's did.
 
     :param out_size: O, the side of the result in pixels.
     :param cells: side of the grid of points.
@@ -270,7 +271,7 @@ class _SaliencyKernel(HybridBlock):
     def hybrid_forward(self, F, images, attention, blur, blur_of_place):
         shape = (-1, self._cells * self._cells)
         attention = F.clip(F.slice_axis(attention, axis=1, begin=0, end=1), -_LARGEST, _LARGEST)
-        saliency = F.contrib.BilinearResize2D(attention, height=self._cells, width=self._cells)
+        saliency = _resized(F, attention, self._cells)
         if self._mass == 'softmax':
             saliency = F.softmax(F.reshape(saliency, shape), axis=1)
         else:
@@ -286,4 +287,9 @@ class _SaliencyKernel(HybridBlock):
         total = filtered(blur, blur) + 1e-30
         points = F.stack(filtered(blur, blur_of_place) / total, filtered(blur_of_place, blur) / total, axis=1)
         points = F.clip(2 * points - 1, -1, 1)                                                  # (N,2,g,g)
-        return F.contrib.BilinearResize2D(points, height=self._out_size, width=self._out_size)
+        return _resized(F, points, self._out_size)
+
+
+def _resized(F, maps, side):
+    """Return ``maps`` (N,C,h,h) as (N,C,side,side), bilinearly: pixels tile the square, corners are not aligned."""
+    return F.contrib.BilinearResize2D(maps, height=side, width=side, align_corners=False)

@@ -70,7 +70,7 @@ def loader_of(cfg, image_set, *, train=False, transform=None, kinds=None):
     weighted = train and cfg.data.sampler == 'weighted'
     return data.Loader(image_set, transform, cfg.data.batch_size, train=train, seed=cfg.run.seed,
                        workers=cfg.data.workers, threads=cfg.data.worker_type == 'thread', cache=cfg.data.cache,
-                       bad_image=cfg.data.bad_image, last='discard' if train else 'keep', kinds=kinds,
+                       bad_image=cfg.data.bad_image, last=cfg.data.last_batch if train else 'keep', kinds=kinds,
                        sampler=data.samplers.Weighted(image_set.labels, cfg.run.seed) if weighted else None)
 
 

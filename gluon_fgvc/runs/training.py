@@ -29,6 +29,7 @@ def train(cfg, folder, *, test=True, source=None):
     folder, contexts = Path(folder), contexts_of(cfg.run.contexts)
     _check_contexts(cfg, contexts)
     source = source or data.build(cfg.data)
+    _check_last_batch(cfg, len(source.train), contexts)
     if cfg.run.pointing_game:
         check_boxes(source.test)
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,6 +55,13 @@ def _check_contexts(cfg, contexts):
         raise ConfigError("run.kvstore: 'nccl' sums over GPUs only; use 'device' or 'local' on the CPU")
 
 
+def _check_last_batch(cfg, images, contexts):
+    rest = images % cfg.data.batch_size
+    if cfg.data.last_batch == 'keep' and 0 < rest < len(contexts):
+        raise ConfigError(f'data.last_batch keep: {rest} images are left for {len(contexts)} devices; change '
+                          'data.batch_size, or discard them')
+
+
 def _fit(cfg, folder, source, contexts, log):
     log.line(f"{cfg.method.name} on {cfg.backbone.name}, {cfg.data.name}: {len(source.classes)} classes, "
              f"{len(source.train)} train, {len(source.val) if source.val else 0} validation, {len(source.test)} test "
@@ -66,6 +74,9 @@ def _fit(cfg, folder, source, contexts, log):
         method, normalize = build_method(cfg, len(source.classes), contexts)
         _check_sizes(method, loaders)
         _check_classes(method, normalize, loaders[0], len(source.classes), contexts[0])
+        note = method.calibrate(lambda: _first_batch(loaders[0], normalize, contexts[0]))
+        if note:
+            log.line(note)
         started = time.time()
         fit(method, TrainingData(loaders[0], loaders[1] if source.val else None, normalize, len(source.classes)), cfg,
             log)
@@ -75,6 +86,12 @@ def _fit(cfg, folder, source, contexts, log):
     finally:
         for loader in loaders:
             loader.close()
+
+
+def _first_batch(loader, normalize, context):
+    """Return (images (N,3,H,W), normalised, labels) of the first batch of the first epoch."""
+    batch = next(iter(loader.epoch(0)))
+    return normalize(batch.images.as_in_context(context)), batch.labels.as_in_context(context)
 
 
 def start_from(cfg, folder, method, source, val=None):

@@ -128,7 +128,9 @@ def test_stages(name):
     maps, last = backbone.stage_maps(x), backbone(x)
     assert tuple(m.shape[1] for m in maps) == channels
     np.testing.assert_array_equal(last.asnumpy(), maps[-1].asnumpy())
-    assert backbone.rectified == (last.min().asscalar() >= 0) == (not name.startswith('mobilenetv3'))
+    assert backbone.rectified[-1] == (last.min().asscalar() >= 0) == (not name.startswith('mobilenetv3'))
+    for rectified, m in zip(backbone.rectified, backbone.rectified_maps(x)):
+        assert rectified == (m.min().asscalar() >= 0)
     np.testing.assert_allclose(backbone.pool(last).asnumpy(), last.asnumpy().mean((2, 3)), rtol=1e-3, atol=1e-6)
     assert backbone.pool(last).shape == (2, backbone.pool_units)
 

@@ -46,14 +46,17 @@ def test_dropout_lies_between_the_convolutions_of_each_block_in_training(monkeyp
     wide_resnet.set_dropout(backbone, 0.5)
     assert list(backbone._collect_params_with_prefix()) == names
     assert (backbone(images).asnumpy() == before).all()
-    seen = []
+    seen, sides = [], []
     for stage in backbone.stage_names:
         block = getattr(backbone, stage)[0]
         block.conv1.register_forward_pre_hook(lambda block, inputs: seen.append((inputs[0] == 0).mean().asscalar()))
+        block.conv1.register_forward_pre_hook(
+            lambda block, inputs: sides.extend((inputs[0] == 0).mean(axis=(2, 3)).asnumpy().ravel().tolist()))
         block.bn1.beta.set_data(10 * mx.nd.ones_like(block.bn1.beta.data()))  # no other zeros
     with mx.autograd.train_mode():
         backbone(images)
-    assert seen == pytest.approx([0.5] * 3, abs=0.15)
+    assert seen == pytest.approx([0.5] * 3, abs=0.25)
+    assert set(sides) <= {0.0, 1.0} and {0.0, 1.0} <= set(sides)  # whole channels
 
 
 def test_dropout_is_refused_where_there_is_none():

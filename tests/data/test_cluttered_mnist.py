@@ -88,6 +88,20 @@ def source(folder, images=(40, 20, 10), **options):
     return cluttered_mnist.read(cluttered_mnist.Options(root=str(folder), images=images, **options))
 
 
+def test_clothing_in_the_place_of_digits(idx_folder, monkeypatch, tmp_path):
+    folder = idx_folder()
+    fashion = cluttered_mnist.read(cluttered_mnist.Options(root=str(folder), items='fashion', images=(4, 2, 2)))
+    digits = cluttered_mnist.read(cluttered_mnist.Options(root=str(folder), images=(4, 2, 2)))
+    assert fashion.classes[0] == 'T-shirt' and len(fashion.classes) == len(digits.classes) == 10
+    np.testing.assert_array_equal(fashion.train.read(3), digits.train.read(3))
+    monkeypatch.setattr(cluttered_mnist, 'FASHION_ROOT', str(folder))
+    packaged = cluttered_mnist.read(cluttered_mnist.Options(items='fashion', images=(4, 2, 2)))
+    np.testing.assert_array_equal(packaged.train.read(3), fashion.train.read(3))
+    monkeypatch.setattr(cluttered_mnist, 'FASHION_ROOT', str(tmp_path / 'nowhere'))
+    with pytest.raises(DataError, match="install Debian's package dataset-fashion-mnist"):
+        cluttered_mnist.read(cluttered_mnist.Options(items='fashion'))
+
+
 @pytest.mark.parametrize('suffix', ['', '.gz'])
 def test_splits_share_no_digit(idx_folder, suffix):
     splits = source(idx_folder(suffix=suffix))

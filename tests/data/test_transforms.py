@@ -169,6 +169,27 @@ def test_rotation_reflects_at_the_border():
     assert (TrainTransform(TrainView(rotation=45))(flat, rng(3)) == 77).all()
 
 
+def test_pca_noise_by_hand():
+    class Fixed:
+        def normal(self, mean, sd, size):
+            assert (mean, sd, size) == (0, 0.1, 3)
+            return np.array([0.1, 0, -0.2])
+    image = np.full((4, 4, 3), 100, np.uint8)
+    image[0, 0] = 255, 0, 3
+    noisy = TrainTransform(TrainView(pca_noise=0.1))(image, Fixed())
+    # 5.546 · (-0.5675, -0.5808, -0.5836) - 0.2296 · (0.4009, -0.8140, 0.4203) = (-3.24, -3.03, -3.33)
+    assert noisy[1, 1].tolist() == [97, 97, 97] and noisy[0, 0].tolist() == [252, 0, 0]
+
+
+def test_pca_noise_spreads_along_the_first_component():
+    image = np.full((1, 1, 3), 128, np.uint8)
+    transform, generator = TrainTransform(TrainView(pca_noise=0.5)), rng(0)
+    assert transform.random
+    colours = np.array([transform(image, generator)[0, 0] for _ in range(400)], float) - 128
+    assert abs(colours.mean()) < 3 and colours.std(axis=0) == pytest.approx(0.5 * 55.46 * 0.577, rel=0.15)
+    assert np.corrcoef(colours.T).min() > 0.9  # mostly brightness
+
+
 def test_jitter_by_hand():
     image = np.array([[[100, 100, 100], [50, 50, 50]]], np.uint8)
 

@@ -34,10 +34,25 @@ def test_ranking_by_hand():
     assert channels.default_layer(net) == '0'
 
 
-def test_responses_are_mean_sizes_of_maps():
+def test_responses_are_means_of_activated_maps():
     images = [nd.array(np.full((2, 3, 4, 4), value)) for value in (-2, 3)]
     images[0][1] = 0
-    np.testing.assert_allclose(channels.responses(small_net(), '0', images), [[2, 2], [0, 0], [3, 3], [3, 3]])
+    np.testing.assert_allclose(channels.responses(small_net(), '0', images), [[0, 2], [0, 0], [3, 0], [3, 0]])
+
+
+def test_what_batch_norm_turns_round_counts_the_other_way():
+    net = layers.HybridSequential()
+    net.add(*small_net()[:1], layers.BatchNorm(in_channels=2, epsilon=0), layers.Activation('relu'))
+    net[1:].initialize()
+    net[1].gamma.set_data(nd.array([-1, 2]))
+    net[1].running_mean.set_data(nd.array([1, 0]))
+    images = [nd.array(np.full((1, 3, 4, 4), value)) for value in (-2, 3)]
+    activated = np.concatenate([net(x).mean(axis=(2, 3)).asnumpy() for x in images])
+    np.testing.assert_allclose(activated, [[3, 4], [0, 0]], rtol=1e-5)
+    np.testing.assert_allclose(channels.responses(net, '0', images), activated, rtol=1e-5)
+    _, climbing = activation_maximization.maximise(net, '0', 0, steps=10, **SETTINGS)
+    picture, _ = activation_maximization.maximise(net, '0', 0, steps=10, **SETTINGS)
+    assert climbing[-1] > climbing[0] and picture[..., 0].mean() < 100  # away from red
 
 
 def test_channels_that_nothing_moves_are_passed_over():

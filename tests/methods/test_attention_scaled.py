@@ -51,7 +51,7 @@ def test_anything_else_is_an_error_that_names_the_character(text):
 
 
 @pytest.mark.parametrize('schedule, message', [
-    ('FFXA', "'X' at position 3 is not a letter of F, A, B, E"), ('FFa', "'a' at position 3"),
+    ('FFXA', "'X' at position 3 is not a letter of F, A, B, G, E"), ('FFa', "'a' at position 3"),
     ('3FA', "'3' at position 1"), ('F A', "' ' at position 2"),
     ('A0B', "'A0' at position 1 repeats no time"), ('', 'has no letter'),
     ('A3-2', "'-' at position 3"), ('A²', "'²' at position 2")])
@@ -99,14 +99,89 @@ def test_groups_cover_each_parameter_once_and_letters_train_them(backbone):
         assert any('downsample' in name for name in learned['B'])
 
 
-@pytest.mark.parametrize('letter, mode', [('F', 'fixed'), ('A', 'fixed'), ('B', 'moving'), ('E', 'moving')])
+@pytest.mark.parametrize('letter, mode', [('F', 'fixed'), ('A', 'fixed'), ('B', 'moving'), ('G', 'fixed'),
+                                          ('E', 'moving')])
 def test_batch_norm_of_each_letter(letter, mode):
     assert LETTERS[letter].batch_norm == mode and LETTERS[letter].epochs == 1
+
+
+def test_g_keeps_the_factors_of_filters_and_b_divides_them_out():
+    method, images = create('resnet18_v1', form='out'), nd.array(np.random.RandomState(0).normal(size=(8, 3, 64, 64)))
+    attention = [conv.attention for conv in method.convolutions.values()]
+
+    def scores(letter, factors):
+        for parameter, values in zip(attention, factors):
+            parameter.set_data(values)
+        phases.enter(LETTERS[letter], method.train_net, hybridize=False)
+        with autograd.train_mode():
+            return method.train_net(images).asnumpy()
+
+    learnt = [nd.random.uniform(0.5, 1.5, parameter.shape) for parameter in attention]
+    ones = [nd.ones(parameter.shape) for parameter in attention]
+    with autograd.predict_mode():
+        scores('G', learnt)
+        deployed = method.net(images).asnumpy()
+    np.testing.assert_allclose(scores('G', learnt), deployed, rtol=1e-5)
+    erased, plain = scores('B', learnt), scores('B', ones)
+    assert np.abs(erased - plain).max() < 0.05 * np.abs(plain).max() < np.abs(deployed - scores('G', ones)).max()
+
+
+def test_momentum_of_moving_statistics():
+    method = create()
+    letters = {phase.name: phase for phase in method.phases(14)}
+    assert {name: phase.batch_norm_momentum for name, phase in letters.items()} == {
+        'F': None, 'A': None, 'B': 0.9, 'E': 0.9}
+    layers = []
+    method.net.apply(lambda block: layers.append(block) if isinstance(block, mx.gluon.nn.BatchNorm) else None)
+    for layer in layers:
+        layer._kwargs['momentum'] = 0.99  # as EfficientNet was trained
+    for letter, momentum in (('F', 0.99), ('B', 0.9), ('A', 0.99)):
+        phases.enter(letters[letter], method.train_net, hybridize=False)
+        assert {layer._kwargs['momentum'] for layer in layers} == {momentum}
+    own = create(batch_norm_momentum=None).phases(14)
+    assert {phase.batch_norm_momentum for phase in own} == {None}
+
+
+@pytest.mark.parametrize('form', ['in_out', 'out'])
+@pytest.mark.parametrize('penalty', ['l1', 'l2', 'diverge', 'diverge_l2'])
+def test_a_share_makes_penalties_comparable(form, penalty):
+    """Whatever the penalty, λ makes its gradient the same fraction of the cross-entropy's; the share of λ is said."""
+    images, labels = nd.array(np.random.RandomState(0).normal(size=(6, 3, 64, 64))), nd.array([0, 1, 2, 0, 1, 2])
+    method = create(form=form, penalty=penalty, penalty_share=0.25)
+    before = to_numpy(method.net)
+    line = method.calibrate(lambda: (images, labels))
+    assert f"penalty '{penalty}'" in line and "0.25 of the cross-entropy's gradient" in line
+    for name, values in to_numpy(method.net).items():
+        np.testing.assert_array_equal(values, before[name], err_msg=name)
+    given = create(form=form, penalty=penalty, penalty_weight=2 * method.penalty_weight)
+    assert "0.5 of the cross-entropy's gradient" in given.calibrate(lambda: (images, labels))
+    # The layers' own ratios, by hand: with λ their median is the share.
+    phases.enter(given.phases(12)[2], given.train_net, False)
+    with autograd.record():
+        loss = given.losses({'logits': given.net(images)}, labels, LETTERS['F'])['cross_entropy'].mean()
+    loss.backward()
+    slopes = [np.abs(conv.attention.grad().asnumpy()).mean() for conv in given.convolutions.values()]
+    generator, ratios = np.random.RandomState(0), []
+    for conv, slope in zip(given.convolutions.values(), slopes):
+        a = 1 + 0.1 * generator.standard_normal(conv.attention.shape).reshape((conv.attention.shape[0], -1))
+        gradient = {'l1': np.sign(a), 'l2': a / np.linalg.norm(a, axis=1, keepdims=True),
+                    'diverge': -2 * (a - 1) / a.size, 'diverge_l2': -2 * (a - 1)}[penalty]
+        ratios.append(np.abs(gradient).mean() / slope)
+    assert np.median(ratios) * method.penalty_weight == pytest.approx(0.25, rel=1e-3)
+
+
+def test_without_a_penalty_nothing_is_calibrated():
+    def first_batch():
+        raise AssertionError('no batch is needed')
+    assert create(penalty_weight=0).calibrate(first_batch) is None
+    assert methods.create('finetune', backbones.get('mobilenetv2_0.25'), 3).calibrate(first_batch) is None
 
 
 def test_a_group_without_parameters_is_an_error():
     with pytest.raises(ConfigError, match="'B', epoch 3, trains batch norm, of which 'squeezenet1.0' has no parameter"):
         create('squeezenet1.0', schedule='FAB')
+    with pytest.raises(ConfigError, match="'G', epoch 2"):
+        create('squeezenet1.0', schedule='FG')
     assert create('squeezenet1.0', schedule='FAE').phases(3)
     with pytest.raises(ConfigError, match="'B', epoch 6"):
         create('squeezenet1.0').phases(12)
@@ -128,7 +203,7 @@ def test_the_penalty_counts_where_attention_learns():
         assert set(losses) == terms
         if letter == 'A':
             assert losses['attention'].asscalar() == pytest.approx(0.5)  # λ times the mean of ones
-    method.options = type(method.options)(penalty_weight=0)
+    method.penalty_weight = 0
     assert set(method.losses(outputs, labels, LETTERS['A'])) == {'cross_entropy'}
 
 

@@ -342,3 +342,19 @@ def test_the_window_and_what_is_left_complete_each_other():
     np.testing.assert_allclose(corners, np.array([[0, -1], [1, 0], [-1, 0], [0, 1]]) * math.sqrt(0.5), atol=1e-5)
     assert not region[0, 32, 32] and region[0, 0, 0] and not region[0, 12, 32] and region[0, 12, 12]
     assert set(np.unique(region)) == {0, 1}
+
+
+@pytest.mark.parametrize('hybridized', [False, True])
+def test_the_gradient_through_the_window_is_scaled_for_the_classification_stream_alone(hybridized):
+    labels, found = mx.nd.array([0, 2, 1, 0]), {}
+    for factor in (1, 0.25, 0):
+        method = create(gamma_gradient=factor)
+        weight = method.train_net.gamma.weight
+        weight.set_data(mx.nd.random.normal(0, 0.01, weight.shape))
+        found[factor] = gradients(method, photographs(), labels, {'attention'}, hybridized)[1]
+    for name, whole in found[1].items():
+        share = 0.25 if name.startswith('body.') else 1
+        tolerance = {'rtol': 1e-3, 'atol': 1e-4 * max(np.abs(whole).max(), 1e-3)}
+        np.testing.assert_allclose(found[0.25][name], share * whole, err_msg=name, **tolerance)
+        if name.startswith('body.'):
+            assert not found[0][name].any(), name

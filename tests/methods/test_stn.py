@@ -6,6 +6,7 @@ from mxnet import autograd, nd
 
 from gluon_fgvc import backbones, methods
 from gluon_fgvc.engine import phases
+from gluon_fgvc.methods.stn import COMMON
 from gluon_fgvc.nn.parameters import structural
 
 
@@ -48,4 +49,5 @@ def test_rates():
     phases.enter(phase, method.train_net, False)
     wanted = {'transformer': 0.25, 'body': 1, 'classifier': 5}
     for name, parameter in structural(method.train_net).items():
-        assert parameter.lr_mult == wanted[name.split('.')[0]], name
+        assert parameter.lr_mult == (COMMON * 0.25 if name == 'transformer.window.bias' else
+                                     wanted[name.split('.')[0]]), name

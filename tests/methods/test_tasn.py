@@ -250,3 +250,20 @@ def test_wrong_backbones_of_the_localisation_net():
         create(attention_backbone='resnet18')
     with pytest.raises(ConfigError, match='output_stride'):
         create(attention_backbone='vgg16')
+
+
+def test_the_released_localisation_net():
+    """Strides 1, 1, 2, 1 instead of dilation, MSRA's initialisation; the maps have the same size."""
+    mx.random.seed(0)
+    released, ours = (create(attention_backbone='resnet18_v2', attention_channels=256, **options).net.localisation
+                      for options in ({'attention_strides': [1, 1, 2, 1], 'attention_init': 'msra'}, {}))
+    assert released.body.strides == (4, 4, 8, 8) and ours.body.strides == (4, 8, 8, 8)
+    assert released(photographs()).shape == ours(photographs()).shape == (2, 256, 8, 8)
+    kernels = [block._kwargs['dilate'] for block in released.body.stage4[0]._children.values()
+               if isinstance(block, mx.gluon.nn.Conv2D)]
+    assert set(kernels) == {(1, 1)}
+    weight = released.set1.weight.data().asnumpy()
+    fan_in, fan_out = 512 * 9, 256 * 9
+    assert weight.std() == pytest.approx(np.sqrt(2 / (1 + 0.25 ** 2) / ((fan_in + fan_out) / 2)), rel=0.02)
+    with pytest.raises(ConfigError, match=r"strides \[2, 1, 1, 1\] do not suit 'resnet18_v2', whose stages have \[1"):
+        create(attention_backbone='resnet18_v2', attention_strides=[2, 1, 1, 1])

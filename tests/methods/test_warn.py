@@ -301,3 +301,9 @@ def test_images_of_any_size(side):
     method = create(depth=4)
     method.net.hybridize()
     assert method.net(images(side)).shape == (3, CLASSES)
+
+
+def test_modules_on_linear_bottlenecks_are_behind_a_rectification_of_their_own():
+    for backbone, rectified in (('mobilenetv2_0.25', {'stage3'}), ('resnet18_v1', set()), ('resnet18_v2', set())):
+        net = methods.create('warn', backbones.get(backbone), 3, depth=2).train_net
+        assert {name[len('rectify_'):] for name in net._children if name.startswith('rectify_')} == rectified, backbone

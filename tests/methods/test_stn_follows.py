@@ -1,0 +1,78 @@
+"""A short training among clutter: the windows of a spatial transformer follow the glyphs, in x and in y."""
+import argparse
+import struct
+
+import numpy as np
+import pytest
+
+from benchmarks import stn_window
+from gluon_fgvc import runs
+from gluon_fgvc.backbones import cluttered_cnn
+from gluon_fgvc.errors import ConfigError
+from gluon_fgvc.runs.build import load_config
+
+CONFIG = '''\
+data: {{name: cluttered_mnist, root: {root}, images: [9600, 400, 10], distractors: 4, batch_size: 64, workers: 0}}
+backbone: {{name: cluttered_cnn, weights: none}}
+method: {{name: stn, mode: affine, zoom: 0.7, lr_mult: 1, transformer_lr_mult: 3}}
+train: {{epochs: 1, optimizer: {{name: sgd, lr: 0.03, momentum: 0.9}}, schedule: {{name: constant, warmup: 0.2}}}}
+run: {{contexts: [cpu0], log_every: 50}}
+'''
+
+
+def write_glyphs(folder):
+    """Write IDX files of ten glyphs, strokes at random places, each in 40 slightly different versions."""
+    rng = np.random.RandomState(0)
+    folder.mkdir()
+    glyphs = np.zeros((10, 28, 28))
+    for glyph in glyphs:
+        for _ in range(4):
+            start, end = rng.uniform(5, 23, (2, 2))
+            for share in np.linspace(0, 1, 40):
+                row, column = (start + share * (end - start)).astype(int)
+                glyph[row:row + 3, column:column + 3] = 230
+    for name, count in (('train', 400), ('t10k', 100)):
+        labels = np.arange(count) % 10
+        images = (glyphs[labels] + rng.uniform(0, 25, (count, 28, 28)) * (glyphs[labels] > 0)).astype(np.uint8)
+        (folder / f'{name}-images-idx3-ubyte').write_bytes(
+            bytes((0, 0, 8, 3)) + struct.pack('>3I', count, 28, 28) + images.tobytes())
+        (folder / f'{name}-labels-idx1-ubyte').write_bytes(
+            bytes((0, 0, 8, 1)) + struct.pack('>I', count) + labels.astype(np.uint8).tobytes())
+
+
+def options_of(*words):
+    parser = argparse.ArgumentParser()
+    stn_window.add_options(parser)
+    return parser.parse_args(words)
+
+
+@pytest.mark.slow
+def test_windows_follow_the_glyphs(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluttered_cnn, 'CHANNELS', (16, 16, 32, 32, 32))
+    monkeypatch.setattr(cluttered_cnn, 'HIDDEN', 64)
+    write_glyphs(tmp_path / 'glyphs')
+    (tmp_path / 'cfg.yaml').write_text(CONFIG.format(root=tmp_path / 'glyphs'))
+    runs.train(load_config(tmp_path / 'cfg.yaml'), tmp_path / 'run', test=False)
+    found = stn_window.measure(options_of('--run', str(tmp_path / 'run'), '--images', '400'))
+    assert len(found.objects) == len(found.windows) == 400
+    assert min(found.correlations()) > 0.5, found.table()
+    assert np.abs(found.windows).max() <= 1 and 0.1 < found.scale <= 0.7
+
+
+def test_what_the_benchmark_says():
+    objects = np.random.RandomState(0).uniform(-0.3, 0.3, (50, 2))
+    following = stn_window.Windows({}, 0.5 * objects + 0.1, objects, 0.7)
+    assert following.kept() and following.correlations() == pytest.approx([1, 1])
+    still = stn_window.Windows({}, objects * [1, 0], objects, 0.7)
+    assert still.correlations() == pytest.approx([1, 0]) and not still.kept() and 'missed' in still.table()[-1]
+    assert still.record()['correlation'] == {'x': pytest.approx(1), 'y': 0}
+
+
+def test_runs_of_other_methods_have_no_window(monkeypatch):
+    class Run:
+        class cfg:
+            class method:
+                name = 'warn'
+    monkeypatch.setattr(stn_window, 'open_run', lambda folder: Run)
+    with pytest.raises(ConfigError, match="is a run of 'warn'; only stn's have a window"):
+        stn_window.measure(options_of('--run', 'there'))
