@@ -38,7 +38,6 @@ def test_the_rows_of_table_3_differ_in_attention_alone(task):
 
 
 @pytest.mark.parametrize('name, pinned', [
-    ('warn/cifar100_wrn40_10', {'backbone.dropout': 0.3, 'method.depth': 3, 'method.width': 4, 'train.epochs': 200}),
     ('tasn/cub200_resnet50', {'method.sampled_size': 224, 'train.epochs': 300, 'data.batch_size': 96,
                               'train.optimizer.momentum': 0, 'data.train.pca_noise': 0.1}),
     ('tasn/cub200_resnet50_isqrt_cov', {'method.sampled_size': 336, 'backbone.global_pool': 'isqrt_cov'}),
