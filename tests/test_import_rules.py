@@ -26,7 +26,7 @@ MAY_IMPORT = {
     'engine': {'config', 'nn', 'methods.base'},
     'deploy': {'config', 'data', 'nn', 'methods.base'},  # data: the resize rule must not be written twice
     'explain': {'nn', 'methods.base', 'engine'},
-    'pages': {'nn', 'engine', 'explain', 'run_folder'},
+    'pages': {'data.images', 'nn', 'engine', 'explain', 'run_folder'},  # images are read in one way
     'pruning': {'nn', 'engine', 'methods.base'},
     'studies': {'config', 'engine', 'pages', 'run_folder'},
     'runs': {'backbones', 'config', 'data', 'deploy', 'engine', 'explain', 'machine', 'methods', 'nn', 'pages',

@@ -9,6 +9,7 @@ KINDS = {
     'structure': ('the data set cannot be read', 'mend it; nothing else was checked'),
     'unreadable': ('cannot be read', 'fetch them again, or remove them'),
     'truncated': ('end too early', 'fetch them again, or remove them'),
+    'damaged': ('read, though the decoder complains', 'look at them, and fetch them again if they show damage'),
     'label_conflict': ('look like one photograph, under several classes', 'find out which label is right'),
     'duplicate_across': ('the same file in several splits', 'remove them from all splits but one'),
     'near_duplicate_across': ('look like one photograph, in several splits', 'remove them from all splits but one'),

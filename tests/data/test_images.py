@@ -1,15 +1,20 @@
 import io
+import json
 import os
+import subprocess
+import sys
+import warnings
 
 import cv2
 import matplotlib
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 from gluon_fgvc.config import EvalView, TrainView
 from gluon_fgvc.data import EvalTransform, Picture, TrainTransform, images, read_image
 from gluon_fgvc.errors import DataError
+from tests.data import odd_images
 
 
 def encode(array, form, mode=None, **options):
@@ -186,15 +191,158 @@ def test_reduced_pixels_are_upright_too(scene, orientation):
     assert np.abs(half.astype(int) - shrunk).mean() < 0.2 * np.abs(half.astype(int) - shrunk[::-1, ::-1]).mean()
 
 
-def test_an_orientation_that_cannot_be_read_is_the_decoders(read, smooth, tmp_path):
+# --- one reading ------------------------------------------------------------------------------
+
+XMP = ('<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+       '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="{}"/></rdf:RDF></x:xmpmeta>')
+
+
+def described(form, orientation, said_in):
+    """Return an image of ``form`` whose EXIF, XMP, both or two EXIF segments give ``orientation``."""
+    exif = Image.Exif()
+    exif[0x010f] = 'maker'
+    if said_in != 'xmp':
+        exif[0x0112] = orientation
+    options = {} if said_in == 'xmp' else {'exif': exif}
+    if form == 'TIFF':
+        if said_in in ('xmp', 'both'):
+            options['tiffinfo'] = {700: XMP.format(orientation).encode()}
+            if said_in == 'both':
+                options['tiffinfo'][0x0112] = orientation
+                del options['exif']
+        return odd_images.encode(form, **options)
+    options.update({'WEBP': {'lossless': True}, 'JPEG': {'quality': 95}}.get(form, {}))
+    xmp = XMP.format(orientation if said_in == 'xmp' else orientation % 8 + 1)  # EXIF comes first
+    if form == 'WEBP' and said_in in ('xmp', 'both'):
+        options['xmp'] = xmp.encode()
+    data = odd_images.encode(form, **options)
+    if form == 'PNG' and said_in in ('xmp', 'both'):
+        data = data[:33] + odd_images.chunk(b'iTXt', b'XML:com.adobe.xmp\0\0\0\0\0' + xmp.encode()) + data[33:]
+    if form == 'JPEG' and said_in in ('xmp', 'both'):  # XMP stands first
+        segment = b'http://ns.adobe.com/xap/1.0/\0' + xmp.encode()
+        data = data[:2] + b'\xff\xe1' + (len(segment) + 2).to_bytes(2, 'big') + segment + data[2:]
+    if form == 'JPEG' and said_in == 'two segments':
+        exif[0x0112] = orientation % 8 + 1
+        segment = exif.tobytes()
+        at = data.index(b'\xff\xe1')
+        at += 2 + int.from_bytes(data[at + 2:at + 4], 'big')
+        data = data[:at] + b'\xff\xe1' + (len(segment) + 2).to_bytes(2, 'big') + segment + data[at:]
+    return data
+
+
+@pytest.mark.parametrize('said_in', ['exif', 'xmp', 'both', 'two segments'])
+@pytest.mark.parametrize('form', ['JPEG', 'PNG', 'WEBP', 'TIFF'])
+def test_every_container_is_turned_as_pillow_turns_it(read, form, said_in):
+    for orientation in range(1, 9):
+        data = described(form, orientation, said_in)
+        with Image.open(io.BytesIO(data)) as image:
+            wanted = np.array(ImageOps.exif_transpose(image).convert('RGB')).astype(int)
+        found = read(data)
+        assert found.shape == wanted.shape, orientation
+        assert np.abs(found - wanted).max() <= (8 if form == 'JPEG' else 0), orientation
+        assert Picture('x', data).shape == found.shape[:2]
+
+
+@pytest.mark.parametrize('change', [lambda tiff: b'XX' + tiff[2:],
+                                    lambda tiff: tiff.replace(b'\x12\x01\x03\x00', b'\x12\x01\x07\x00'),
+                                    lambda tiff: tiff.replace(b'\x12\x01\x03\x00', b'\x12\x01\x04\x00')])
+def test_an_odd_byte_order_or_kind_of_value_is_read_as_pillow_reads_it(read, change):
     exif = Image.Exif()
     exif[0x0112] = 6
-    content = encode(smooth, 'JPEG', exif=exif)
+    content = odd_images.encode('JPEG', quality=95, exif=exif)
     start = content.index(b'Exif\0\0') + 6
-    for name, broken in (('order.jpg', b'XX' + content[start + 2:]), ('value.jpg', content[start:].replace(
-            b'\x12\x01\x03\x00', b'\x12\x01\x07\x00'))):
-        image = read(content[:start] + broken, name)
-        assert Picture(tmp_path / name).shape == image.shape[:2]
+    content = content[:start] + change(content[start:])
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        with Image.open(io.BytesIO(content)) as image:
+            try:
+                size = ImageOps.exif_transpose(image).size
+            except SyntaxError:
+                size = image.size
+    assert read(content).shape[1::-1] == size
+    assert Picture('x', content).reducible
+
+
+@pytest.mark.parametrize('depth', [8, 16])
+def test_the_first_frame_of_an_animated_png(read, depth):
+    found = read(odd_images.animated_png(depth), 'x.png')
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, odd_images.pixels())
+
+
+def test_damage_in_an_animated_png_is_noticed(read):
+    content = odd_images.animated_png()
+    at = content.index(b'IDAT') + 4
+    length = int.from_bytes(content[at - 8:at - 4], 'big')
+    data = bytearray(content[at:at + length])
+    data[length // 2] ^= 0xff
+    with pytest.raises(DataError, match='corrupt'):
+        read(content[:at - 8] + odd_images.chunk(b'IDAT', bytes(data)) + content[at + length + 4:], 'x.png')
+
+
+@pytest.mark.parametrize('name', sorted(odd_images.kinds()))
+def test_every_kind_is_eight_bits_in_three_channels(read, name):
+    found = read(odd_images.kinds()[name], name)
+    assert found.dtype == np.uint8 and found.ndim == 3 and found.shape[2] == 3 and found.flags['C_CONTIGUOUS']
+    assert sorted(found.shape[:2]) == [odd_images.HEIGHT, odd_images.WIDTH]
+
+
+def mutations(folder, count):
+    done = subprocess.run([sys.executable, '-W', 'ignore', odd_images.__file__, folder, str(count), str(1 << 30)],
+                          stdout=subprocess.PIPE, check=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    found, dead = json.loads(done.stdout)
+    assert not dead
+    return found
+
+
+@pytest.fixture
+def odd_folder(tmp_path):
+    """A folder of odd images: that which ODD_IMAGES names, or one of our own."""
+    if 'ODD_IMAGES' in os.environ:
+        return os.environ['ODD_IMAGES']
+    for name, content in odd_images.kinds().items():
+        (tmp_path / name).write_bytes(content)
+    return str(tmp_path)
+
+
+def test_flipped_bits_end_in_pixels_or_words(odd_folder):
+    found = mutations(odd_folder, 60)
+    assert found['0'] and found['3'] and sum(found.values()) == 60
+
+
+@pytest.mark.slow
+def test_two_thousand_flipped_bits_end_in_pixels_or_words(odd_folder):
+    assert sum(mutations(odd_folder, 2000).values()) == 2000
+
+
+def test_what_a_decoder_prints_gets_the_name_of_the_image(read, smooth, capfd):
+    content = encode(smooth, 'JPEG')
+    with pytest.warns(images.ImageWarning, match="image '.*photo.jpg': Corrupt JPEG data: 2 extraneous bytes"):
+        read(content[:20] + b'xx' + content[20:])  # behind the JFIF segment
+    assert capfd.readouterr().err == ''
+
+
+def test_why_a_decoder_gave_up_is_told(read, picture, capfd):
+    content = bytearray(encode(picture(), 'PNG'))
+    content[len(content) // 2] ^= 0xff
+    with pytest.raises(DataError, match=r'corrupt \(libpng error: .+\)'):
+        read(bytes(content))
+    assert capfd.readouterr().err == ''
+
+
+def test_pipes_and_huge_files_are_refused_at_once(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / 'pipe.jpg')
+    with pytest.raises(DataError, match='it is no file but a pipe or device'):
+        read_image(tmp_path / 'pipe.jpg')
+    with open(tmp_path / 'huge.jpg', 'wb') as stream:
+        stream.truncate(images.MAX_BYTES + 1)
+    with pytest.raises(DataError, match='it has 1,073,741,825 bytes'):
+        read_image(tmp_path / 'huge.jpg')
+
+
+def test_postscript_is_not_handed_to_a_program(read):
+    with pytest.raises(DataError, match='it is not an image'):
+        read(b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n', 'x.eps')
 
 
 @pytest.mark.parametrize('side', [96, 128, 160])
