@@ -63,3 +63,4 @@ class Source:
     test: ImageSet
     val: Optional[ImageSet] = None
     groups: Optional[Tuple[str, ...]] = None  # the super-category of each class
+    notes: Tuple[str, ...] = ()  # what reading it left out, a line each, for the log

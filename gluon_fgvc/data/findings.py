@@ -11,6 +11,8 @@ KINDS = {
     'truncated': ('end too early', 'fetch them again, or remove them'),
     'damaged': ('read, though the decoder complains', 'look at them, and fetch them again if they show damage'),
     'label_conflict': ('look like one photograph, under several classes', 'find out which label is right'),
+    'left_out': ('files that are no part of the data set', 'move or rename them, if they should be'),
+    'one_class': ('one class only', 'look whether the folder is one too high or too low'),
     'duplicate_across': ('the same file in several splits', 'remove them from all splits but one'),
     'near_duplicate_across': ('look like one photograph, in several splits', 'remove them from all splits but one'),
     'empty_class': ('classes without images', 'add images, or remove the class'),

@@ -122,8 +122,11 @@ class Picture:
         try:
             yield
         except OSError as error:
-            kind = DataError if error.errno in _EXHAUSTED else BrokenImage
-            raise kind(f"cannot read image '{self.path}': {error.strerror}") from None
+            if error.errno in _EXHAUSTED:
+                raise DataError(f"cannot read image '{self.path}': {error.strerror}") from None
+            leads = error.errno == errno.ENOENT and os.path.islink(self.path)
+            reason = f"it is a link to '{os.readlink(self.path)}', which does not exist" if leads else error.strerror
+            raise BrokenImage(f"cannot read image '{self.path}': {reason}", reason) from None
         except MemoryError:
             reason = 'its pixels need more memory than there is'
             raise BrokenImage(f"cannot read image '{self.path}': {reason}", reason) from None

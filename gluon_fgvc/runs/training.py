@@ -61,6 +61,8 @@ def _fit(cfg, folder, source, contexts, log):
     log.line(f"{cfg.method.name} on {cfg.backbone.name}, {cfg.data.name}: {len(source.classes)} classes, "
              f"{len(source.train)} train, {len(source.val) if source.val else 0} validation, {len(source.test)} test "
              f"images; {', '.join(map(str, contexts))}; in {folder}")
+    for note in source.notes:
+        log.line(note)
     # Workers fork: before the network starts its threads.
     loaders = [loader_of(cfg, source.train, train=True)]
     if source.val:
