@@ -17,6 +17,7 @@ MAY_IMPORT = {
     'files': set(),
     'machine': set(),
     'run_folder': set(),
+    'cli': {'commands.cli'},  # the name of earlier versions
     'config': set(),
     'nn': set(),
     'weights': set(),

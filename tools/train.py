@@ -18,6 +18,8 @@ def main(argv=None):
     parser.add_argument('--print-config', action='store_true', help='print the resolved configuration and stop')
     parser.add_argument('--no-test', action='store_true', help='leave the test split untouched')
     args = parser.parse_intermixed_args(argv)
+    if cli.is_override(args.resume):  # --resume KEY=VALUE
+        args.overrides, args.resume = [args.resume, *args.overrides], True
 
     cfg = run.load_config(args.cfg, cli.overrides(args))
     if args.print_config:
@@ -29,10 +31,10 @@ def main(argv=None):
 def _folder(args, cfg):
     stem = Path(args.cfg).stem
     if args.resume is None:
-        folder = args.work_dir or run.new_folder(cfg, stem)
-        if (folder / 'last.json').exists():
-            raise ConfigError(f"--work-dir '{folder}' holds a run already; add --resume to go on, or name another")
-        return folder
+        if args.work_dir and (args.work_dir / 'last.json').exists():
+            raise ConfigError(f"--work-dir '{args.work_dir}' holds a run already; add --resume to go on, or name "
+                              'another')
+        return args.work_dir or (lambda: run.new_folder(cfg, stem))
     if args.resume is not True and args.work_dir:
         raise ConfigError('give either --resume PATH or --work-dir, not both')
     if args.work_dir:

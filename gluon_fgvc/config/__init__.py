@@ -1,5 +1,6 @@
 """The configuration: five strict sections, YAML files without inheritance, ``KEY VALUE`` overrides."""
-from gluon_fgvc.config.reading import apply_overrides, data_from_tree, dump, from_tree, load, parse_overrides, to_tree
+from gluon_fgvc.config.overrides import apply_overrides, parse_overrides
+from gluon_fgvc.config.reading import data_from_tree, dump, from_tree, load, to_tree
 from gluon_fgvc.config.schema import (
     NAG,
     OPTIMIZERS,

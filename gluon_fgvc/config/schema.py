@@ -75,9 +75,9 @@ class DataConfig:
                                    'where the data set has a validation split', minimum=0, below=1)
     val_seed: int = option(0, 'seed of that split, kept apart from run.seed so that seeds share it', minimum=0)
     mean: Optional[Tuple[float, float, float]] = option(
-        None, 'RGB mean on [0, 1]; null takes what the backbone was trained with')
+        None, 'RGB mean on [0, 1]; null takes what the backbone was trained with', minimum=0, maximum=1)
     std: Optional[Tuple[float, float, float]] = option(
-        None, 'RGB standard deviation on [0, 1]; null as for mean', above=0)
+        None, 'RGB standard deviation on [0, 1]; null as for mean', above=0, maximum=1)
     bad_image: str = option('fail', 'what a broken image does', choices=('fail', 'skip'))
     options: Any = None
 

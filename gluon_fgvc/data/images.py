@@ -11,7 +11,6 @@ import errno
 import io
 import os
 import stat
-import tempfile
 import threading
 import warnings
 from contextlib import contextmanager
@@ -221,15 +220,15 @@ def _words_of_decoder():
             os.lseek(caught, 0, os.SEEK_SET)
 
 
-_caught = {}  # process → a file without a name; forked processes must not share its position
+_caught = {}  # process → a file in memory; forked processes must not share its position
 
 
 def _caught_stderr():
     process = os.getpid()
     if process not in _caught:
         _caught.clear()
-        _caught[process] = tempfile.TemporaryFile(buffering=0)
-    return _caught[process].fileno()
+        _caught[process] = os.memfd_create('words of a decoder')
+    return _caught[process]
 
 
 def _check_jpeg(data):

@@ -20,13 +20,16 @@ WIDTHS = 'widths.json'  # the channel plan in a run folder, where the backbone h
 
 
 def new_folder(cfg, stem):
-    """Return a run folder name that does not exist yet: ``<work_dir>/<stem>/<timestamp>``."""
+    """Make a new run folder, ``<work_dir>/<stem>/<timestamp>``, and return it: several processes get several."""
     base = Path(cfg.run.work_dir) / stem / datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
     folder, count = base, 1
-    while folder.exists():
-        count += 1
-        folder = base.with_name(f'{base.name}-{count}')
-    return folder
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            count += 1
+            folder = base.with_name(f'{base.name}-{count}')
 
 
 def latest_folder(cfg, stem):
@@ -160,7 +163,7 @@ def environment():
 
 def read_json(path):
     try:
-        return json.loads(path.read_text(encoding='utf-8'))
+        return json.loads(path.read_text(encoding='utf-8', errors='surrogateescape'))
     except FileNotFoundError:
         return None
     except (ValueError, UnicodeDecodeError):

@@ -20,10 +20,11 @@ from gluon_fgvc.runs.pointing_game import check_boxes
 def train(cfg, folder, *, test=True):
     """Train ``cfg`` in run folder ``folder`` (resuming what is there), evaluate the best epoch, write the report.
 
+    :param folder: its path, or a function that makes it, which is called when nothing is wrong with the data.
     :param test: evaluate the test split, once, with the checkpoint that validation chose.
     :returns: the evaluation (see ``evaluation.json``), or None without ``test``.
     """
-    folder, contexts = Path(folder), contexts_of(cfg.run.contexts)
+    contexts = contexts_of(cfg.run.contexts)
     if cfg.data.batch_size < len(contexts):
         raise ConfigError(f'data.batch_size {cfg.data.batch_size} is smaller than the number of devices, '
                           f'{len(contexts)}')
@@ -32,6 +33,7 @@ def train(cfg, folder, *, test=True):
     source = data.build(cfg.data)
     if cfg.run.pointing_game:
         check_boxes(source.test)
+    folder = Path(folder() if callable(folder) else folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _only_writer(folder):
         note = claim(folder, cfg, source)
