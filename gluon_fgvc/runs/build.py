@@ -15,6 +15,16 @@ def load_config(path, overrides=()):
     return config.load(path, overrides, data_options=data.options, method_options=methods.options)
 
 
+def check_settings(cfg):
+    """Check what needs no images, so that it is told before they are looked for.
+
+    :raises ConfigError: for an unknown backbone, or a preparation of images that contradicts itself.
+    """
+    backbones.check_name(cfg.backbone.name)
+    data.TrainTransform(cfg.data.train)
+    data.EvalTransform(cfg.data.eval)
+
+
 def contexts_of(setting):
     """Turn ``run.contexts`` into a list of MXNet contexts; ``'auto'`` is all GPUs, else the CPU."""
     if setting == 'auto':

@@ -65,7 +65,8 @@ def claim(folder, cfg, source):
     path, text, split = folder / 'config.yaml', config.dump(cfg), data.split_record(source)
     plan = None if cfg.backbone.widths is None else _channel_plan(cfg)
     if (folder / 'last.json').exists():
-        _check_same(path, cfg)
+        # Where the folder lists its images, the data set may have moved: the list tells whether it is the same.
+        _check_same(path, cfg, _FREE + (('data.root',) if (folder / 'split.json').exists() else ()))
         check_same_classes(folder, read_classes(folder), source.classes)
         check_same_split(folder, split, ('train', 'val'))
         note = _other_rounding(read_json(folder / 'env.json'), now)
@@ -134,10 +135,10 @@ _FREE = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.
          'data.workers', 'data.worker_type')
 
 
-def _check_same(path, cfg):
+def _check_same(path, cfg, free):
     before, after = _flat(config.to_tree(load_config(path))), _flat(config.to_tree(cfg))
     for key in after:
-        if key not in _FREE and before.get(key) != after[key]:
+        if key not in free and before.get(key) != after[key]:
             raise ConfigError(f"cannot resume '{path.parent}': {key} is {after[key]!r} now and was "
                               f'{before.get(key)!r}; start a new run instead')
 

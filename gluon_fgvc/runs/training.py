@@ -10,7 +10,7 @@ from gluon_fgvc.engine.log import Log
 from gluon_fgvc.engine.loop import begin, fit
 from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.files import lock
-from gluon_fgvc.runs.build import build_method, contexts_of, loader_of, report_bad
+from gluon_fgvc.runs.build import build_method, check_settings, contexts_of, loader_of, report_bad
 from gluon_fgvc.runs.evaluation import evaluate, report
 from gluon_fgvc.runs.folder import claim, read_json
 from gluon_fgvc.runs.opened import Run
@@ -24,6 +24,7 @@ def train(cfg, folder, *, test=True):
     :param test: evaluate the test split, once, with the checkpoint that validation chose.
     :returns: the evaluation (see ``evaluation.json``), or None without ``test``.
     """
+    check_settings(cfg)
     contexts = contexts_of(cfg.run.contexts)
     if cfg.data.batch_size < len(contexts):
         raise ConfigError(f'data.batch_size {cfg.data.batch_size} is smaller than the number of devices, '
@@ -34,6 +35,7 @@ def train(cfg, folder, *, test=True):
     if cfg.run.pointing_game:
         check_boxes(source.test)
     folder = Path(folder() if callable(folder) else folder)
+    _check_name(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _only_writer(folder):
         note = claim(folder, cfg, source)
@@ -48,6 +50,14 @@ def train(cfg, folder, *, test=True):
             result = _earlier_evaluation(run) or evaluate(run, 'test', log=log)
         log.line(f'report: {report(folder, source, run)}')
     return result
+
+
+def _check_name(folder):
+    try:
+        str(folder).encode('utf-8')
+    except UnicodeEncodeError:
+        raise CheckpointError(f"run folder '{folder}' is not named in UTF-8, and MXNet writes no file into such; name "
+                              'another') from None
 
 
 def _only_writer(folder):
