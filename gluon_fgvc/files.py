@@ -2,6 +2,7 @@
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ def write_atomically(path, content):
     try:
         with _named(path):
             with open(temporary, 'xb') as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX)  # tells those who clean up that somebody is at it
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -27,6 +29,19 @@ def write_atomically(path, content):
         remove(temporary)
         raise
     return str(path)
+
+
+def remove_leftovers(folder):
+    """Remove from ``folder`` the temporary files of writers that were killed."""
+    for name in os.listdir(folder):
+        if re.search(r'\.[0-9a-f]{8}\.tmp$', name):
+            path = os.path.join(folder, name)
+            try:
+                with open(path, 'rb') as stream:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    remove(path)
+            except OSError:  # its writer is alive, or has just finished
+                pass
 
 
 def append(path, text):

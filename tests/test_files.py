@@ -1,3 +1,4 @@
+import fcntl
 import os
 import threading
 
@@ -41,3 +42,14 @@ def test_a_failed_write_leaves_the_old_file_and_names_it(tmp_path, monkeypatch):
         files.write_atomically(tmp_path / 'a', 'new')
     assert caught.value.filename == str(tmp_path / 'a') and os.listdir(tmp_path) == ['a']
     assert (tmp_path / 'a').read_text() == 'old'
+
+
+def test_what_a_killed_writer_left_is_removed_and_a_living_one_kept(tmp_path):
+    for name in ('a.json.0123abcd.tmp', 'b.json.4567cdef.tmp', 'my.tmp'):
+        (tmp_path / name).write_text('x')
+    with open(tmp_path / 'b.json.4567cdef.tmp') as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        files.remove_leftovers(tmp_path)
+        assert sorted(os.listdir(tmp_path)) == ['b.json.4567cdef.tmp', 'my.tmp']
+    files.remove_leftovers(tmp_path)
+    assert os.listdir(tmp_path) == ['my.tmp']

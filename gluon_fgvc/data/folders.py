@@ -160,16 +160,25 @@ def read_splits(folder, splits, complain=refuse, left_out=None):
             names.setdefault(composed(name), name)
     classes = tuple(sorted(names.values()))
     present = {split: {composed(name) for name in read[split][0]} for split in splits}
-    for name in classes:
-        absent = [split for split in splits if composed(name) not in present[split]]
-        if absent:
-            others = [split for split in splits if split not in absent]
-            complain(Finding('class_mismatch', f"'{folder}': class '{name}' has a folder in {', '.join(others)} but "
-                             f"none in {', '.join(absent)}", classes=(name,)))
+    lacking = {name: [split for split in splits if composed(name) not in present[split]] for name in classes}
+    lacking = {name: absent for name, absent in lacking.items() if absent}
+    for name, absent in lacking.items():
+        others = [split for split in splits if split not in absent]
+        complain(Finding('class_mismatch', f"'{folder}': class '{name}' has a folder in {', '.join(others)} but none "
+                         f"in {', '.join(absent)}{_ways_out(lacking, classes, absent)}", classes=(name,)))
     index = {composed(name): label for label, name in enumerate(classes)}
     return classes, {split: replace(images, labels=np.array([index[composed(name)] for name in own],
                                                             np.int64)[images.labels])
                      for split, (own, images) in read.items()}
+
+
+def _ways_out(lacking, classes, absent):
+    """Say how many classes lack folders, and what can be done about a class that lacks those of ``absent``."""
+    others = f' (and {len(lacking) - 1} more of {len(classes)} likewise)' if len(lacking) > 1 else ''
+    if 'train' in absent:
+        return f'{others}; a class without training images cannot be learnt'
+    carve = "; without the folder 'val', data.val_fraction takes validation images from train" * ('val' in absent)
+    return f'{others}; data.classes: union allows that, such classes then have no image there{carve}'
 
 
 def composed(name):

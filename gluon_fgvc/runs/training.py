@@ -9,7 +9,7 @@ from gluon_fgvc.engine import checkpoint
 from gluon_fgvc.engine.log import Log
 from gluon_fgvc.engine.loop import begin, fit
 from gluon_fgvc.errors import CheckpointError, ConfigError
-from gluon_fgvc.files import lock
+from gluon_fgvc.files import lock, remove_leftovers
 from gluon_fgvc.runs.build import build_method, check_settings, contexts_of, loader_of, report_bad
 from gluon_fgvc.runs.evaluation import evaluate, report
 from gluon_fgvc.runs.folder import claim, read_json
@@ -38,6 +38,7 @@ def train(cfg, folder, *, test=True):
     _check_name(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _only_writer(folder):
+        remove_leftovers(folder)
         note = claim(folder, cfg, source)
         done = checkpoint.read(folder, 'last')
         log = Log(folder, completed=done['epoch'] if done else 0)

@@ -153,3 +153,26 @@ def test_search_tells_what_it_leaves_out(root):
     text_file(root / 'cat' / 'notes.txt')
     with pytest.warns(UserWarning, match="left out: 1 file not named like images, e.g. '.*notes.txt'"):
         assert len(find_images([str(root)])) == 8
+
+
+def splits_that_differ(tmp_path, write_image):
+    for split, names in (('train', 'abcd'), ('val', 'ab'), ('test', 'abcd')):
+        for name in names:
+            write_image(tmp_path / 'photos' / split / name / '0.png')
+    return tmp_path / 'photos'
+
+
+def test_how_many_classes_a_split_lacks_is_said_with_the_ways_out(tmp_path, write_image):
+    with pytest.raises(DataError, match=r"class 'c' has a folder in train, test but none in val \(and 1 more of 4 "
+                                        r"likewise\); data.classes: union .*without the folder 'val', data.val_fraction"):
+        data.build(config(splits_that_differ(tmp_path, write_image), test_share=None))
+
+
+def test_the_union_of_classes(tmp_path, write_image):
+    root = splits_that_differ(tmp_path, write_image)
+    source = data.build(config(root, test_share=None, classes='union'))
+    assert source.classes == ('a', 'b', 'c', 'd')
+    assert source.val.labels.tolist() == [0, 1] and source.test.labels.tolist() == [0, 1, 2, 3]
+    write_image(root / 'test' / 'e' / '0.png')
+    with pytest.raises(DataError, match="class 'e' has no image in split 'train'"):
+        data.build(config(root, test_share=None, classes='union'))

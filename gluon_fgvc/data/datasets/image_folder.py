@@ -29,6 +29,8 @@ class Options:
                                                'the folders are not split', above=0, below=1)
     test_folder: str = option('test', "folder of the test split; 'val' leaves validation to data.val_fraction",
                               choices=('test', 'val'))
+    classes: str = option('same', "'same' refuses splits that differ in their classes; 'union' allows classes that "
+                                  'have images in train alone', choices=('same', 'union'))
     class_names: Optional[str] = option(None, 'file with a class folder and its name a line, e.g. n01440764 tench; '
                                               'null takes the folders as names')
     split_seed: int = option(0, 'seed of that split', minimum=0, maximum=2 ** 32 - 1)
@@ -74,9 +76,15 @@ def _read(root, options, complain, left_out):
             images = folders.images_below(beside, folders.LeftOut())
             left_out.add(f"in folder '{name}', which is none of {', '.join(splits)}", *images[:1] or [beside],
                          len(images))
-    classes, sets = folders.read_splits(root, splits, complain, left_out)
+    classes, sets = folders.read_splits(root, splits, _tolerant(complain) if options.classes == 'union' else complain,
+                                        left_out)
     test = replace(sets.pop(options.test_folder), name='test')
     return Source(classes, sets['train'], test, sets.get('val'))
+
+
+def _tolerant(complain):
+    """Return ``complain`` without what 'union' allows; ``data.build`` refuses classes that train lacks."""
+    return lambda finding: None if finding.kind in ('empty_class', 'class_mismatch') else complain(finding)
 
 
 def _names(folders, path):
