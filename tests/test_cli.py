@@ -613,3 +613,46 @@ def test_the_weights_of_a_run_go_to_torch(call, fails, trained):
     fails(2, "run 'run' has mobilenetv2_0.25", 'import_weights', 'run', '--backbone', 'vgg11', '--out', 'x')
     (trained / 'run' / 'best.json').unlink()
     fails(1, "no 'best' checkpoint", 'import_weights', 'run', '--to', 'safetensors', '--out', 'x')
+
+
+# --- starting from another run, and first things first ---------------------------------------
+
+def test_a_training_starts_from_the_weights_of_another(trained, call, fails):
+    before = mx.nd.load(str(next(Path('run/checkpoints').glob('best-*.params'))))
+    small_run.write(trained / 'more', classes=('circle', 'square', 'oval'))
+    code, out, _ = call('train', '--cfg', 'cfg.yaml', 'data.root=more/images', '--work-dir', 'next',
+                        '--init-from', 'run', 'train.optimizer.lr=0', '--no-test')
+    assert code == 0 and "starting from 'run', epoch 1: " in out and 'of another shape, and new: ' in out
+    after = mx.nd.load(str(next(Path('next/checkpoints').glob('last-*.params'))))
+    weights_ = [name for name in before if name.endswith('weight') and before[name].shape == after[name].shape]
+    others = [name for name in before if before[name].shape != after[name].shape]
+    assert others and len(weights_) > 10
+    for name in weights_:
+        np.testing.assert_array_equal(before[name].asnumpy(), after[name].asnumpy())
+    fails(1, 'it is of another backbone or method', 'train', '--cfg', 'cfg.yaml', 'data.root=more/images', '--work-dir',
+          'other', '--init-from', 'run', 'backbone.name=cifar_resnet20_v1')
+    fails(2, 'either --resume or --init-from', 'train', '--cfg', 'cfg.yaml', '--resume', '--init-from', 'run')
+
+
+def test_settings_come_before_data(here, fails):
+    fails(2, "unknown backbone 'resnet81'", 'train', '--cfg', 'cfg.yaml', 'data.root=nowhere', 'backbone.name=resnet81')
+    assert not Path('work_dirs').exists()
+
+
+def test_nothing_is_made_where_data_are_missing(here, fails):
+    fails(1, "'nowhere' is not a folder", 'train', '--cfg', 'cfg.yaml', 'data.root=nowhere')
+    assert not Path('work_dirs').exists()
+
+
+def test_a_moved_data_set_is_named_on_resume(trained, call, fails):
+    os.rename('images', 'moved')
+    fails(1, "'images' is not a folder", 'train', '--cfg', 'cfg.yaml', '--resume', 'run')
+    assert call('train', '--cfg', 'cfg.yaml', '--resume', 'run', 'data.root=moved')[0] == 0
+    os.remove(next(Path('moved/train/circle').iterdir()))
+    fails(1, 'is not what it was', 'train', '--cfg', 'cfg.yaml', '--resume', 'run', 'data.root=moved')
+
+
+def test_new_folders_of_one_second_differ(here):
+    cfg = run.load_config('cfg.yaml')
+    made = {run.new_folder(cfg, 'cfg') for _ in range(3)}
+    assert len(made) == 3 and all(folder.is_dir() for folder in made)

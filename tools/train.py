@@ -15,6 +15,8 @@ def main(argv=None):
                         help='the run folder itself; default <run.work_dir>/<config stem>/<timestamp>')
     parser.add_argument('--resume', nargs='?', const=True, metavar='PATH',
                         help="go on with run folder PATH, with --work-dir's, or with the newest of this configuration")
+    parser.add_argument('--init-from', metavar='RUN', type=Path, help='start from the best weights of another run of '
+                        'this backbone and method; a head for other classes begins anew')
     parser.add_argument('--print-config', action='store_true', help='print the resolved configuration and stop')
     parser.add_argument('--no-test', action='store_true', help='leave the test split untouched')
     args = parser.parse_intermixed_args(argv)
@@ -25,7 +27,9 @@ def main(argv=None):
     if args.print_config:
         print(config.dump(cfg), end='')
         return
-    run.train(cfg, _folder(args, cfg), test=not args.no_test)
+    if args.init_from and args.resume is not None:
+        raise ConfigError('give either --resume or --init-from: a resumed run has weights of its own')
+    run.train(cfg, _folder(args, cfg), test=not args.no_test, init_from=args.init_from)
 
 
 def _folder(args, cfg):

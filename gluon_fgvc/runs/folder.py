@@ -140,7 +140,8 @@ def _check_same(path, cfg, free):
     for key in after:
         if key not in free and before.get(key) != after[key]:
             raise ConfigError(f"cannot resume '{path.parent}': {key} is {after[key]!r} now and was "
-                              f'{before.get(key)!r}; start a new run instead')
+                              f"{before.get(key)!r}; start a new run instead, with --init-from '{path.parent}' to go "
+                              'on from its weights')
 
 
 def _flat(tree, prefix=''):

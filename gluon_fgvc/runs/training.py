@@ -13,15 +13,17 @@ from gluon_fgvc.files import lock, remove_leftovers
 from gluon_fgvc.runs.build import build_method, check_settings, contexts_of, loader_of, report_bad
 from gluon_fgvc.runs.evaluation import evaluate, report
 from gluon_fgvc.runs.folder import claim, read_json
+from gluon_fgvc.runs.init_from import load_from
 from gluon_fgvc.runs.opened import Run
 from gluon_fgvc.runs.pointing_game import check_boxes
 
 
-def train(cfg, folder, *, test=True):
+def train(cfg, folder, *, test=True, init_from=None):
     """Train ``cfg`` in run folder ``folder`` (resuming what is there), evaluate the best epoch, write the report.
 
     :param folder: its path, or a function that makes it, which is called when nothing is wrong with the data.
     :param test: evaluate the test split, once, with the checkpoint that validation chose.
+    :param init_from: run folder whose best weights a new training starts from; see :func:`load_from`.
     :returns: the evaluation (see ``evaluation.json``), or None without ``test``.
     """
     check_settings(cfg)
@@ -44,7 +46,7 @@ def train(cfg, folder, *, test=True):
         log = Log(folder, completed=done['epoch'] if done else 0)
         if note and done['epoch'] < cfg.train.epochs:
             log.line(note)
-        _fit(cfg, folder, source, contexts, log)
+        _fit(cfg, folder, source, contexts, log, None if done else init_from)
         run = result = None
         if test:
             run = Run.open(folder, contexts=contexts)
@@ -70,7 +72,7 @@ def _only_writer(folder):
                               '--work-dir') from None
 
 
-def _fit(cfg, folder, source, contexts, log):
+def _fit(cfg, folder, source, contexts, log, init_from):
     log.line(f"{cfg.method.name} on {cfg.backbone.name}, {cfg.data.name}: {len(source.classes)} classes, "
              f"{len(source.train)} train, {len(source.val) if source.val else 0} validation, {len(source.test)} test "
              f"images; {', '.join(map(str, contexts))}; in {folder}")
@@ -84,6 +86,8 @@ def _fit(cfg, folder, source, contexts, log):
         method, normalize = build_method(cfg, len(source.classes), contexts)
         _check_sizes(method, loaders)
         _check_classes(method, normalize, loaders[0], len(source.classes), contexts[0])
+        if init_from is not None:
+            log.line(load_from(init_from, method.train_net))
         started = time.time()
         fit(method, (source.train, loaders[0]), (source.val, loaders[1]) if source.val else None, cfg, folder, log,
             normalize=normalize, contexts=contexts, num_classes=len(source.classes))

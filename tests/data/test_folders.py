@@ -164,7 +164,7 @@ def splits_that_differ(tmp_path, write_image):
 
 def test_how_many_classes_a_split_lacks_is_said_with_the_ways_out(tmp_path, write_image):
     with pytest.raises(DataError, match=r"class 'c' has a folder in train, test but none in val \(and 1 more of 4 "
-                                        r"likewise\); data.classes: union .*without the folder 'val', data.val_fraction"):
+                                        r"likewise\); data.classes: union .*without the folder 'val', data.val_fr"):
         data.build(config(splits_that_differ(tmp_path, write_image), test_share=None))
 
 
