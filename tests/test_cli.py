@@ -648,6 +648,9 @@ def test_a_moved_data_set_is_named_on_resume(trained, call, fails):
     os.rename('images', 'moved')
     fails(1, "'images' is not a folder", 'train', '--cfg', 'cfg.yaml', '--resume', 'run')
     assert call('train', '--cfg', 'cfg.yaml', '--resume', 'run', 'data.root=moved')[0] == 0
+    assert call('evaluate', 'run', '--data-root', 'moved', '--split', 'val')[0] == 0
+    assert call('visualize', 'run', '--data-root', 'moved', '--split', 'test', '--limit', 1)[0] == 0
+    assert call('export', 'run', '--data-root', 'moved')[0] == 0
     os.remove(next(Path('moved/train/circle').iterdir()))
     fails(1, 'is not what it was', 'train', '--cfg', 'cfg.yaml', '--resume', 'run', 'data.root=moved')
 
@@ -656,3 +659,15 @@ def test_new_folders_of_one_second_differ(here):
     cfg = run.load_config('cfg.yaml')
     made = {run.new_folder(cfg, 'cfg') for _ in range(3)}
     assert len(made) == 3 and all(folder.is_dir() for folder in made)
+
+
+def test_names_that_are_no_text_pass_through_a_training(here, call):
+    for path in sorted(Path('images').rglob('*.jpg'))[::2]:
+        os.rename(path, os.fsencode(path.parent) + b'/caf\xe9' + os.fsencode(path.name))
+    broken = next(Path('images/train/circle').glob('caf*'))
+    broken.write_bytes(b'x')
+    code, out, err = call('train', '--cfg', 'cfg.yaml', '--work-dir', 'run', 'data.bad_image=skip')
+    assert code == 0 and 'caf\\udce9' in out
+    table = Path('run/predictions.csv').read_bytes()
+    assert b'caf\xe9' in table and len(Path('run/test_evaluations.jsonl').read_text().splitlines()) == 1
+    assert call('train', '--cfg', 'cfg.yaml', '--resume', 'run', 'data.bad_image=skip')[0] == 0

@@ -28,11 +28,12 @@ def main(argv=None):
     parser.add_argument('--bake-softmax', action='store_true', help='the graph returns probabilities instead of scores')
     parser.add_argument('--images', metavar='INPUT', nargs='+',
                         help='images, folders or quoted globs to compare on instead of the test split')
+    cli.add_data_root(parser)
     parser.add_argument('--which', default='best', choices=('best', 'last'), help='checkpoint; default: %(default)s')
     parser.add_argument('--overwrite', action='store_true', help='replace an exported model')
     args = parser.parse_args(argv)
 
-    opened = run.open_run(args.run, args.which, run.contexts_of('cpu0'))
+    opened = run.open_run(args.run, args.which, run.contexts_of('cpu0'), args.data_root)
     cfg, images = opened.cfg, real_images(opened.cfg, args.images)
     folder = args.out or args.run / 'export'
     exported = deploy.export(

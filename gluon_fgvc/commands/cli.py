@@ -133,6 +133,12 @@ def add_run_options(parser):
                         help='overrides of the file, e.g. train.epochs 3 data.batch_size=16')
 
 
+def add_data_root(parser):
+    """Add ``--data-root``, for tools that read the images of a run."""
+    parser.add_argument('--data-root', metavar='DIR', help="where the run's data set is now, if it has moved since the "
+                        'training (data.root)')
+
+
 def overrides(args):
     """Return all overrides of a command line: ``KEY VALUE``, then the flags of :func:`add_run_options`, which win."""
     pairs = config.parse_overrides(args.overrides)

@@ -58,13 +58,14 @@ class Run:
         return nd.softmax(self.method.net(images), axis=-1)
 
     @classmethod
-    def open(cls, folder, which='best', contexts=None):
+    def open(cls, folder, which='best', contexts=None, data_root=None):
         """Open run folder ``folder`` at its 'best' or 'last' checkpoint.
 
+        :param data_root: where the data set is now, if it has moved since the training.
         :raises CheckpointError: when it is no run folder, has no checkpoint yet, or is damaged.
         """
         folder = existing_folder(folder)
-        cfg = load_config(folder / 'config.yaml')
+        cfg = load_config(folder / 'config.yaml', [('data.root', data_root)] if data_root else ())
         classes, record = read_classes(folder), checkpoint.read(folder, which)
         if record is None or classes is None:
             raise CheckpointError(f"'{folder}' has no '{which}' checkpoint yet; train it first (--resume goes on)")
