@@ -12,8 +12,11 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 
 from gluon_fgvc.config import EvalView, TrainView
-from gluon_fgvc.data import EvalTransform, Picture, TrainTransform, images, read_image
+from gluon_fgvc.data import EvalTransform, ImageSet, Loader, Picture, TrainTransform, images, read_image
+from gluon_fgvc.data.doctor.inspection import inspect
+from gluon_fgvc.deploy import ImageClassifier
 from gluon_fgvc.errors import DataError
+from gluon_fgvc.pages import pictures
 from tests.data import odd_images
 
 
@@ -285,6 +288,60 @@ def test_every_kind_is_eight_bits_in_three_channels(read, name):
     found = read(odd_images.kinds()[name], name)
     assert found.dtype == np.uint8 and found.ndim == 3 and found.shape[2] == 3 and found.flags['C_CONTIGUOUS']
     assert sorted(found.shape[:2]) == [odd_images.HEIGHT, odd_images.WIDTH]
+
+
+@pytest.mark.parametrize('name', [*sorted(odd_images.kinds()), 'text.jpg', 'cut.png', 'cut.gif'])
+def test_training_prediction_sheets_and_doctor_see_one_picture(tmp_path, name):
+    kinds = odd_images.kinds()
+    kinds.update({'text.jpg': b'no image', 'cut.png': kinds['rgb.png'][:-30], 'cut.gif': kinds['still.gif'][:300]})
+    (tmp_path / name).write_bytes(kinds[name])
+    path = str(tmp_path / name)
+    images_, view = ImageSet('train', [path], np.zeros(1, np.int64)), EvalTransform(EvalView())
+    inspection, on_page = inspect(images_, 0), pictures.read(path)
+    if name.startswith(('text', 'cut')):
+        assert on_page is None and not inspection.readable
+        for read in (lambda: images_.read(0), lambda: ImageClassifier('ab', view, None).load(path),
+                     lambda: next(Loader(images_, view, 1).epoch(0))):
+            with pytest.raises(DataError):
+                read()
+        return
+    trained = next(Loader(images_, view, 1).epoch(0)).images.asnumpy()[0]
+    np.testing.assert_array_equal(trained, images_.read(0))
+    np.testing.assert_array_equal(trained, ImageClassifier('ab', view, None).load(path))
+    np.testing.assert_array_equal(trained, on_page)
+    assert inspection.size == trained.shape[1::-1]
+
+
+PEAK = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+import odd_images
+images = odd_images._reader_alone()
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+height, width = images.Picture(sys.argv[2]).pixels().shape[:2]
+print(peak() - before, height * width)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name, options', [
+    ('x.jpg', {'progressive': True, 'subsampling': 0}), ('cmyk.jpg', {'progressive': True}), ('x.png', {}),
+    ('rgba.png', {'compress_level': 1}), ('x.gif', {}), ('x.webp', {}), ('rgba.webp', {'lossless': True, 'method': 0}),
+    ('x.tif', {}), ('rgba.tif', {'compression': 'tiff_lzw'}), ('cmyk.tif', {}), ('x.bmp', {}), ('x.ppm', {})])
+def test_reading_takes_no_more_memory_than_the_pixels_need(tmp_path, name, options):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(np.kron(np.random.default_rng(0).integers(0, 255, (375, 500, 3), np.uint8),
+                                    np.ones((8, 8, 1), np.uint8)))  # 12 million pixels
+    mode = {'cmyk': 'CMYK', 'rgba': 'RGBA'}.get(name.split('.')[0], 'L' if name.endswith('gif') else 'RGB')
+    if name.endswith(('jpg', 'png', 'webp', 'tif')):
+        options = {**options, 'exif': exif}
+    image.convert(mode).save(tmp_path / name, **options)
+    done = subprocess.run([sys.executable, '-c', PEAK, os.path.dirname(odd_images.__file__), str(tmp_path / name)],
+                          stdout=subprocess.PIPE, check=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    used, pixels = map(int, done.stdout.split())
+    assert pixels == 12_000_000 and used <= (64 << 20) + 12 * pixels
 
 
 def mutations(folder, count):
