@@ -85,7 +85,7 @@ class _Reader:
             result = _coerce(hint, value)
         except TypeError:
             value = value.value if isinstance(value, Given) else value
-            raise self.error(path, f'{value!r} is not {_describe(hint)}') from None
+            raise self.error(path, f'{value!r} is not {describe(hint)}') from None
         for element in result if isinstance(result, tuple) else (result,):
             self.check(element, rules, path)
         return result
@@ -161,14 +161,15 @@ def _coerce(hint, value):
     raise TypeError
 
 
-def _describe(hint):
+def describe(hint):
+    """Return a type of the schema in words."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Union:
-        return ' or '.join(_describe(choice) for choice in arguments)
+        return ' or '.join(describe(choice) for choice in arguments)
     if origin is tuple:
         if arguments[1:] == (Ellipsis,):
-            return f'a list, each element {_describe(arguments[0])}'
-        return f'a list of {len(arguments)}, each {_describe(arguments[0])}'
+            return f'a list, each element {describe(arguments[0])}'
+        return f'a list of {len(arguments)}, each {describe(arguments[0])}'
     if origin is not None:
         return 'a mapping'
     return {int: 'a whole number', float: 'a finite number', bool: 'true or false', str: 'text',
