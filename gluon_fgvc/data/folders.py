@@ -98,36 +98,50 @@ def images_below(folder, left_out):
     return found
 
 
-def read_classes(folder, split, complain=refuse, left_out=None):
+def read_classes(folder, split, complain=refuse, left_out=None, coarse=False):
     """Read ``folder/<class>/<image>``: return the sorted class names and the :class:`ImageSet`.
+
+    :param coarse: the class folders lie in folders of super-categories, ``folder/<super-category>/<class>/<image>``.
 
     :param complain: called with a Finding for each class without images; :func:`refuse` raises it.
     :param left_out: a :class:`LeftOut` that is told of files that are no images of a class.
     :raises DataError: if there is no class.
     """
     left_out = LeftOut() if left_out is None else left_out
-    classes, paths, labels = [], [], []
+    found = {}  # class → its folder
+    for parent in [os.path.join(folder, name) for name in subfolders(folder)] if coarse else [folder]:
+        for name, path in _class_folders(parent, split, complain, left_out):
+            if name in found:
+                raise DataError(f"class '{name}' is in two super-categories: '{found[name]}' and '{path}'")
+            found[name] = path
+    if not found:
+        raise DataError(f"'{folder}' has no class folders; expected "
+                        + os.path.join(folder, *(['<super-category>'] if coarse else []), '<class>', '<image>'))
+    classes, paths, labels = sorted(found), [], []
+    _check_lookalikes(folder, classes)
+    for label, name in enumerate(classes):
+        own, below = _images_of_class(found[name], left_out)
+        if not own:
+            hint = f"; its {below[1]} are in sub-folders, e.g. '{below[0]}': move them up" if below else ''
+            if below and not coarse:
+                hint += f", or set data.coarse: true if '{name}' is a super-category of classes"
+            complain(Finding('empty_class', f"class '{name}' of split '{split}' has no images in '{found[name]}' "
+                             f"(looked for {', '.join(EXTENSIONS)}){hint}", classes=(name,)))
+        paths += own
+        labels += [label] * len(own)
+    return tuple(classes), ImageSet(split, paths, np.array(labels, dtype=np.int64))
+
+
+def _class_folders(folder, split, complain, left_out):
+    """Yield the name and path of each class folder in ``folder``."""
     for entry in listing(folder):
         if entry.is_dir():
-            classes.append(entry.name)
+            yield entry.name, entry.path
         elif is_image(entry.name):
             left_out.add(BESIDE, entry.path)
         elif is_dangling(entry):
             complain(Finding('empty_class', f"class '{entry.name}' of split '{split}' is a link that leads nowhere: "
                              f"'{entry.path}' to '{os.readlink(entry.path)}'", classes=(entry.name,)))
-    if not classes:
-        raise DataError(f"'{folder}' has no class folders; expected {os.path.join(folder, '<class>', '<image>')}")
-    _check_lookalikes(folder, classes)
-    for label, name in enumerate(classes):
-        own, below = _images_of_class(os.path.join(folder, name), left_out)
-        if not own:
-            hint = f"; its {below[1]} are in sub-folders, e.g. '{below[0]}': move them up" if below else ''
-            complain(Finding('empty_class', f"class '{name}' of split '{split}' has no images in "
-                             f"'{os.path.join(folder, name)}' (looked for {', '.join(EXTENSIONS)}){hint}",
-                             classes=(name,)))
-        paths += own
-        labels += [label] * len(own)
-    return tuple(classes), ImageSet(split, paths, np.array(labels, dtype=np.int64))
 
 
 def _images_of_class(folder, left_out):
@@ -146,14 +160,15 @@ def _images_of_class(folder, left_out):
     return own, example and (example, count)
 
 
-def read_splits(folder, splits, complain=refuse, left_out=None):
+def read_splits(folder, splits, complain=refuse, left_out=None, coarse=False):
     """Read ``folder/<split>/<class>/<image>`` for each of ``splits``: class names and a dict of sets.
 
     Classes whose names differ in their Unicode form alone are one, named as in the first split that has it.
 
     :param complain: called also for each class that a split lacks.
+    :param coarse: as in :func:`read_classes`.
     """
-    read = {split: read_classes(os.path.join(folder, split), split, complain, left_out) for split in splits}
+    read = {split: read_classes(os.path.join(folder, split), split, complain, left_out, coarse) for split in splits}
     names = {}  # composed form → the name of the class
     for split in splits:
         for name in read[split][0]:

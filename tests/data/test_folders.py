@@ -98,7 +98,8 @@ def test_a_class_that_is_a_link_that_leads_nowhere(root):
 
 def test_a_class_whose_images_are_all_below(root, write_image):
     write_image(root / 'eel' / 'day1' / '0.png')
-    with pytest.raises(DataError, match="class 'eel' .* its 1 are in sub-folders, e.g. '.*day1/0.png': move them up"):
+    with pytest.raises(DataError, match="class 'eel' .* its 1 are in sub-folders, e.g. '.*day1/0.png': move them up, "
+                                        'or set data.coarse: true'):
         data.build(config(root))
 
 
@@ -176,3 +177,19 @@ def test_the_union_of_classes(tmp_path, write_image):
     write_image(root / 'test' / 'e' / '0.png')
     with pytest.raises(DataError, match="class 'e' has no image in split 'train'"):
         data.build(config(root, test_share=None, classes='union'))
+
+
+@pytest.mark.parametrize('splits', [('train', 'test'), ('',)])
+def test_folders_of_super_categories(tmp_path, write_image, splits):
+    for split in splits:
+        for coarse, names in (('fish', ('eel', 'cod')), ('bird', ('auk',))):
+            for name in names:
+                for number in range(4):
+                    write_image(tmp_path / 'photos' / split / coarse / name / f'{number}.png')
+    options = {} if '' in splits else {'test_share': None}
+    source = data.build(config(tmp_path / 'photos', coarse=True, **options))
+    assert source.classes == ('auk', 'cod', 'eel') and source.groups == ('bird', 'fish', 'fish')
+    assert set(source.train.labels) == {0, 1, 2} and not source.notes
+    write_image(tmp_path / 'photos' / splits[0] / 'bird' / 'eel' / '9.png')
+    with pytest.raises(DataError, match="class 'eel' is in two super-categories"):
+        data.build(config(tmp_path / 'photos', coarse=True, **options))

@@ -31,6 +31,8 @@ class Options:
                               choices=('test', 'val'))
     classes: str = option('same', "'same' refuses splits that differ in their classes; 'union' allows classes that "
                                   'have images in train alone', choices=('same', 'union'))
+    coarse: bool = option(False, 'class folders lie in folders of super-categories, <super-category>/<class>/<image>, '
+                                 'which get a table in the report')
     class_names: Optional[str] = option(None, 'file with a class folder and its name a line, e.g. n01440764 tench; '
                                               'null takes the folders as names')
     split_seed: int = option(0, 'seed of that split', minimum=0, maximum=2 ** 32 - 1)
@@ -54,7 +56,20 @@ def survey(options, complain):
     if complain is not refuse:
         for line in left_out.lines():
             complain(Finding('left_out', line))
-    return replace(source, classes=_names(source.classes, options.class_names), notes=left_out.lines())
+    return replace(source, classes=_names(source.classes, options.class_names), notes=left_out.lines(),
+                   groups=_groups(source) if options.coarse else None)
+
+
+def _groups(source):
+    """Return the super-category of each class: the folder that its folder lies in, the same in all splits."""
+    groups = {}
+    for images in (source.train, source.val, source.test):
+        for path, label in zip(images.paths, images.labels) if images else ():
+            group = os.path.basename(os.path.dirname(os.path.dirname(path)))
+            if groups.setdefault(label, group) != group:
+                raise DataError(f"'{path}': class '{source.classes[label]}' is in super-category '{group}' here, "
+                                f"'{groups[label]}' elsewhere")
+    return tuple(groups.get(label, '') for label in range(len(source.classes)))
 
 
 def _read(root, options, complain, left_out):
@@ -77,7 +92,7 @@ def _read(root, options, complain, left_out):
             left_out.add(f"in folder '{name}', which is none of {', '.join(splits)}", *images[:1] or [beside],
                          len(images))
     classes, sets = folders.read_splits(root, splits, _tolerant(complain) if options.classes == 'union' else complain,
-                                        left_out)
+                                        left_out, options.coarse)
     test = replace(sets.pop(options.test_folder), name='test')
     return Source(classes, sets['train'], test, sets.get('val'))
 
@@ -103,6 +118,6 @@ def _split(root, options, complain, left_out):
     if options.test_share is None:
         raise ConfigError(f"data.root '{options.root}' has no folders train and test; set data.test_share, e.g. 0.25, "
                           'to hold out a test split')
-    classes, images = folders.read_classes(root, 'all', complain, left_out)
+    classes, images = folders.read_classes(root, 'all', complain, left_out, options.coarse)
     train, test = stratified_split(images.labels, options.test_share, options.split_seed)
     return Source(classes, images.subset(train, 'train'), images.subset(test, 'test'))
