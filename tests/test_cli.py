@@ -636,6 +636,8 @@ def test_a_training_starts_from_the_weights_of_another(trained, call, fails):
 
 def test_settings_come_before_data(here, fails):
     fails(2, "unknown backbone 'resnet81'", 'train', '--cfg', 'cfg.yaml', 'data.root=nowhere', 'backbone.name=resnet81')
+    fails(1, "no file 'nowhere.params'", 'train', '--cfg', 'cfg.yaml', 'data.root=nowhere',
+          'backbone.weights=nowhere.params')
     assert not Path('work_dirs').exists()
 
 
@@ -671,3 +673,18 @@ def test_names_that_are_no_text_pass_through_a_training(here, call):
     table = Path('run/predictions.csv').read_bytes()
     assert b'caf\xe9' in table and len(Path('run/test_evaluations.jsonl').read_text().splitlines()) == 1
     assert call('train', '--cfg', 'cfg.yaml', '--resume', 'run', 'data.bad_image=skip')[0] == 0
+
+
+def test_a_batch_that_broken_images_leave_too_small_for_the_devices_is_passed_over(here, call):
+    for path in list(Path('images/train/circle').iterdir())[:3]:
+        path.write_bytes(b'x')
+    code, out, err = call('train', '--cfg', 'cfg.yaml', '--work-dir', 'run', 'data.bad_image=skip', 'data.batch_size=2',
+                          'run.contexts=[cpu0, cpu1]', 'data.val_fraction=0')
+    assert code == 0, err
+    assert '3 broken images were skipped' in out
+
+
+def test_resume_takes_an_override_for_what_it_is(trained, call, fails):
+    assert call('train', '--cfg', 'cfg.yaml', '--work-dir', 'run', '--resume', 'run.log_every=5')[0] == 0
+    fails(1, "nothing to resume: no run folder in 'w/cfg'", 'train', '--cfg', 'cfg.yaml', '--resume', 'run.work_dir=w')
+    fails(1, "'work.dir' is not a run folder", 'train', '--cfg', 'cfg.yaml', '--resume', 'work.dir')

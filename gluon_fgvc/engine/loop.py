@@ -76,6 +76,9 @@ def fit(method, train, val, config, folder, log, *, normalize, contexts, num_cla
         images_seen = images_marked = 0
         bar = progress(len(train_loader) * config.data.batch_size, f'epoch {epoch + 1}/{settings.epochs}')
         for step_of_epoch, batch in enumerate(feed.train.epoch(epoch)):
+            if len(batch.indices) < len(contexts):  # after broken images, not enough are left for all devices
+                now.step += 1
+                continue
             rate = optim.learning_rate(settings.schedule, settings.optimizer.lr,
                                        epoch - first + step_of_epoch / len(train_loader), length)
             trainer.set_learning_rate(rate)

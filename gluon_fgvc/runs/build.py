@@ -19,8 +19,10 @@ def check_settings(cfg):
     """Check what needs no images, so that it is told before they are looked for.
 
     :raises ConfigError: for an unknown backbone, or a preparation of images that contradicts itself.
+    :raises WeightsError: for weights in a file that is not there.
     """
     backbones.check_name(cfg.backbone.name)
+    backbones.check_weights(cfg.backbone.weights)
     data.TrainTransform(cfg.data.train)
     data.EvalTransform(cfg.data.eval)
 
