@@ -207,8 +207,9 @@ def test_home_is_meant_in_every_path(tmp_path, monkeypatch):
 @pytest.mark.parametrize('override, message', [
     ('data.mean=[123.675, 116.28, 103.53]', r'data.mean.: 123.675 must be at most 1'),
     ('data.std=[58.395, 57.12, 57.375]', r'data.std.: 58.395 must be at most 1'),
+    ('data.eval.crop=22400', 'data.eval.crop.: 22400 must be at most 16384'),
     ('data.mean=[-5, 0.5, 0.5]', r'data.mean.: -5.0 must be at least 0')])
-def test_mean_and_std_of_other_scales_are_refused(tmp_path, override, message):
+def test_what_cannot_be_meant_is_refused(tmp_path, override, message):
     with pytest.raises(ConfigError, match=message):
         load(tmp_path, overrides=[override])
 
