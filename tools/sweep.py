@@ -30,7 +30,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if not args.key.startswith('data.'):
         raise ConfigError(f"--key '{args.key}' is not an option of the data, data.…")
-    values = [config.parse_overrides([f'{args.key}={value}'])[0][1] for value in args.values]
+    values = [config.plain(config.parse_overrides([f'{args.key}={value}'])[0][1]) for value in args.values]
     results = []
     for label, folders in map(folders_of, args.runs):
         for folder in folders:

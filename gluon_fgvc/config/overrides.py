@@ -40,6 +40,11 @@ class Given:
     __repr__ = __str__
 
 
+def plain(value):
+    """Return what YAML makes of a value of :func:`parse_overrides`, for keys that are known to be no text."""
+    return value.value if isinstance(value, Given) else value
+
+
 def _given(text, place):
     try:
         plain = yaml_text.parse(text, place)[0]

@@ -16,7 +16,7 @@ from typing import Any, Mapping, Union
 import yaml
 
 from gluon_fgvc.config import yaml_text
-from gluon_fgvc.config.overrides import Given, apply_overrides
+from gluon_fgvc.config.overrides import Given, apply_overrides, plain
 from gluon_fgvc.config.renamed import new_key, with_new_names
 from gluon_fgvc.config.schema import Config, DataConfig
 from gluon_fgvc.errors import ConfigError, did_you_mean
@@ -43,8 +43,7 @@ class _Reader:
 
     def section(self, schema, tree, path, extra=None, ignore=()):
         """Build ``schema`` from mapping ``tree``; ``extra`` is a dataclass that owns further keys."""
-        if isinstance(tree, Given):
-            tree = tree.value
+        tree = plain(tree)
         if tree is None:
             tree = {}
         if not isinstance(tree, dict):
@@ -84,7 +83,7 @@ class _Reader:
         try:
             result = _coerce(hint, value)
         except TypeError:
-            value = value.value if isinstance(value, Given) else value
+            value = plain(value)
             raise self.error(path, f'{value!r} is not {describe(hint)}') from None
         for element in result if isinstance(result, tuple) else (result,):
             self.check(element, rules, path)
@@ -101,7 +100,7 @@ class _Reader:
                 raise self.error(path, f'{value!r} must be {words} {rules[rule]}')
 
     def variant(self, variants, value, path):
-        value = value.value if isinstance(value, Given) else value
+        value = plain(value)
         if isinstance(value, str):
             value = {'name': value}
         if not isinstance(value, dict) or 'name' not in value:
