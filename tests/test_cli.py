@@ -610,3 +610,78 @@ def test_the_weights_of_a_run_go_to_torch(call, fails, trained):
     fails(2, "run 'run' has mobilenetv2_0.25", 'import_weights', 'run', '--backbone', 'vgg11', '--out', 'x')
     (trained / 'run' / 'best.json').unlink()
     fails(1, "no 'best' checkpoint", 'import_weights', 'run', '--to', 'safetensors', '--out', 'x')
+
+
+# --- starting from another run, and first things first ---------------------------------------
+
+def test_a_training_starts_from_the_weights_of_another(trained, call, fails):
+    before = mx.nd.load(str(next(Path('run/checkpoints').glob('best-*.params'))))
+    small_run.write(trained / 'more', classes=('circle', 'square', 'oval'))
+    code, out, _ = call('train', '--cfg', 'cfg.yaml', 'data.root=more/images', '--work-dir', 'next',
+                        '--init-from', 'run', 'train.optimizer.lr=0', '--no-test')
+    assert code == 0 and "starting from 'run', epoch 1: " in out and 'of another shape, and new: ' in out
+    after = mx.nd.load(str(next(Path('next/checkpoints').glob('last-*.params'))))
+    weights_ = [name for name in before if name.endswith('weight') and before[name].shape == after[name].shape]
+    others = [name for name in before if before[name].shape != after[name].shape]
+    assert others and len(weights_) > 10
+    for name in weights_:
+        np.testing.assert_array_equal(before[name].asnumpy(), after[name].asnumpy())
+    fails(1, 'it is of another backbone or method', 'train', '--cfg', 'cfg.yaml', 'data.root=more/images', '--work-dir',
+          'other', '--init-from', 'run', 'backbone.name=cifar_resnet20_v1')
+    fails(2, 'either --resume or --init-from', 'train', '--cfg', 'cfg.yaml', '--resume', '--init-from', 'run')
+
+
+def test_settings_come_before_data(here, fails):
+    fails(2, "unknown backbone 'resnet81'", 'train', '--cfg', 'cfg.yaml', 'data.root=nowhere', 'backbone.name=resnet81')
+    fails(1, "no file 'nowhere.params'", 'train', '--cfg', 'cfg.yaml', 'data.root=nowhere',
+          'backbone.weights=nowhere.params')
+    assert not Path('work_dirs').exists()
+
+
+def test_nothing_is_made_where_data_are_missing(here, fails):
+    fails(1, "'nowhere' is not a folder", 'train', '--cfg', 'cfg.yaml', 'data.root=nowhere')
+    assert not Path('work_dirs').exists()
+
+
+def test_a_moved_data_set_is_named_on_resume(trained, call, fails):
+    os.rename('images', 'moved')
+    fails(1, "'images' is not a folder", 'train', '--cfg', 'cfg.yaml', '--resume', 'run')
+    assert call('train', '--cfg', 'cfg.yaml', '--resume', 'run', 'data.root=moved')[0] == 0
+    assert call('evaluate', 'run', '--data-root', 'moved', '--split', 'val')[0] == 0
+    assert call('visualize', 'run', '--data-root', 'moved', '--split', 'test', '--limit', 1)[0] == 0
+    assert call('export', 'run', '--data-root', 'moved')[0] == 0
+    os.remove(next(Path('moved/train/circle').iterdir()))
+    fails(1, 'is not what it was', 'train', '--cfg', 'cfg.yaml', '--resume', 'run', 'data.root=moved')
+
+
+def test_new_folders_of_one_second_differ(here):
+    cfg = run.load_config('cfg.yaml')
+    made = {run.new_folder(cfg, 'cfg') for _ in range(3)}
+    assert len(made) == 3 and all(folder.is_dir() for folder in made)
+
+
+def test_names_that_are_no_text_pass_through_a_training(here, call):
+    for path in sorted(Path('images').rglob('*.jpg'))[::2]:
+        os.rename(path, os.fsencode(path.parent) + b'/caf\xe9' + os.fsencode(path.name))
+    broken = next(Path('images/train/circle').glob('caf*'))
+    broken.write_bytes(b'x')
+    code, out, err = call('train', '--cfg', 'cfg.yaml', '--work-dir', 'run', 'data.bad_image=skip')
+    assert code == 0 and 'caf\\udce9' in out
+    table = Path('run/predictions.csv').read_bytes()
+    assert b'caf\xe9' in table and len(Path('run/test_evaluations.jsonl').read_text().splitlines()) == 1
+    assert call('train', '--cfg', 'cfg.yaml', '--resume', 'run', 'data.bad_image=skip')[0] == 0
+
+
+def test_a_batch_that_broken_images_leave_too_small_for_the_devices_is_passed_over(here, call):
+    for path in list(Path('images/train/circle').iterdir())[:3]:
+        path.write_bytes(b'x')
+    code, out, err = call('train', '--cfg', 'cfg.yaml', '--work-dir', 'run', 'data.bad_image=skip', 'data.batch_size=2',
+                          'run.contexts=[cpu0, cpu1]', 'data.val_fraction=0')
+    assert code == 0, err
+    assert '3 broken images were skipped' in out
+
+
+def test_resume_takes_an_override_for_what_it_is(trained, call, fails):
+    assert call('train', '--cfg', 'cfg.yaml', '--work-dir', 'run', '--resume', 'run.log_every=5')[0] == 0
+    fails(1, "nothing to resume: no run folder in 'w/cfg'", 'train', '--cfg', 'cfg.yaml', '--resume', 'run.work_dir=w')
+    fails(1, "'work.dir' is not a run folder", 'train', '--cfg', 'cfg.yaml', '--resume', 'work.dir')

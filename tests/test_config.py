@@ -212,3 +212,53 @@ def test_an_error_at_an_old_name_tells_its_line(tmp_path):
     path.write_text('data:\n  name: image_folder\n  root: x\n  val_share: 3\n')
     with pytest.warns(UserWarning), pytest.raises(ConfigError, match='line 4: data.val_fraction: 3.0 must be below 1'):
         runs.load_config(path)
+
+
+@pytest.mark.parametrize('words', ['photos #1', '2024-05-01', '2024', '007', 'yes', '12:30:00', '@eaDir', '[set]',
+                                   'a: b', 'null', "it's", '*all', '1e5', '%x'])
+def test_text_is_taken_as_it_is_typed(tmp_path, words):
+    cfg = load(tmp_path, overrides=[f'data.root={words}', 'run.work_dir', words])
+    assert cfg.data.options.root == cfg.run.work_dir == words
+    assert config.from_tree(yaml.safe_load(config.dump(cfg)), **LOOK_UPS) == cfg
+
+
+def test_what_is_no_text_is_still_yaml(tmp_path):
+    cfg = load(tmp_path, overrides=['run.contexts=[cpu0, cpu1]', 'data.mean=[0.1, 0.2, 0.3]', 'run.hybridize=no',
+                                    'train.class_weights=[1, 2]', 'data.eval={resize: 7}', 'data.eval.crop=5',
+                                    'train.optimizer={name: adam, lr: 1e-3}', 'data.std=null'])
+    assert cfg.run.contexts == ('cpu0', 'cpu1') and cfg.data.mean == (0.1, 0.2, 0.3) and cfg.data.std is None
+    assert not cfg.run.hybridize and cfg.train.class_weights == (1, 2)
+    assert (cfg.data.eval.resize, cfg.data.eval.crop) == (7, 5) and cfg.train.optimizer == config.Adam(lr=1e-3)
+    with pytest.raises(ConfigError, match="override 'train.epochs', line 1: not valid YAML"):
+        load(tmp_path, overrides=['train.epochs=[1'])
+
+
+def test_home_is_meant_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', '/home/someone')
+    cfg = load(tmp_path, TEXT.replace('root: here', 'root: ~/photos'),
+               ['run.work_dir=~/runs', 'backbone.weights', '~/a.params', 'backbone.widths=~'])
+    assert (cfg.data.options.root, cfg.run.work_dir) == ('/home/someone/photos', '/home/someone/runs')
+    assert (cfg.backbone.weights, cfg.backbone.widths) == ('/home/someone/a.params', None)
+
+
+@pytest.mark.parametrize('override, message', [
+    ('data.mean=[123.675, 116.28, 103.53]', r'data.mean.: 123.675 must be at most 1'),
+    ('data.std=[58.395, 57.12, 57.375]', r'data.std.: 58.395 must be at most 1'),
+    ('data.eval.crop=22400', 'data.eval.crop.: 22400 must be at most 16384'),
+    ('data.mean=[-5, 0.5, 0.5]', r'data.mean.: -5.0 must be at least 0')])
+def test_what_cannot_be_meant_is_refused(tmp_path, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, overrides=[override])
+
+
+@pytest.mark.parametrize('text, message', [
+    ('? [a, b]\n: 1\n', 'line 1: a list or mapping is no key'),
+    ('data: {? {a: 1} : 2}\n', 'a list or mapping is no key'),
+    ('\n'.join(['a0: &a0 [x, x, x, x, x, x, x, x, x]',
+                *(f'a{i}: &a{i} [{", ".join([f"*a{i - 1}"] * 9)}]' for i in range(1, 30))]), 'more than 20,000 values'),
+    ('a: &a [*a]\n', 'more than 20,000 values'),
+    ('x' * (2 ** 20 + 1), 'more than 1,048,576 characters'),
+])
+def test_yaml_that_would_not_end_or_has_odd_keys(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, text)

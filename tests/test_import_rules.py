@@ -23,6 +23,7 @@ MAY_IMPORT = {
     'pickles': set(),
     'machine': set(),
     'run_folder': set(),
+    'cli': {'commands.cli'},  # the name of earlier versions
     'config': set(),
     'nn': set(),
     'weights': set(),
@@ -32,7 +33,7 @@ MAY_IMPORT = {
     'engine': {'config', 'nn', 'methods.base', 'run_folder'},
     'deploy': {'config', 'data', 'nn', 'methods.base'},  # data: the resize rule must not be written twice
     'explain': {'nn', 'methods.base', 'engine', 'run_folder'},
-    'pages': {'nn', 'engine', 'explain', 'run_folder'},
+    'pages': {'data.images', 'nn', 'engine', 'explain', 'run_folder'},  # images are read in one way
     'pruning': {'nn', 'engine', 'methods.base'},
     'studies': {'config', 'engine', 'pages', 'run_folder'},
     'runs': {'backbones', 'config', 'data', 'deploy', 'engine', 'explain', 'machine', 'methods', 'nn', 'pages',

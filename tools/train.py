@@ -1,4 +1,7 @@
 """``fgvc train``, from a checkout."""
 from _fgvc import run
 
-run(__file__)
+from gluon_fgvc.commands.train import main  # noqa: F401  (for programs that import this file)
+
+if __name__ == '__main__':
+    run(__file__)

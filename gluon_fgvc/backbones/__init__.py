@@ -32,10 +32,21 @@ def available():
     return sorted(_BUILDERS)
 
 
-def build(name, global_pool='gap', output_stride=None, dilate=True, plan=None, dropout=0.0):
-    """Return the :class:`Backbone` ``name`` as :func:`get` does, but with the shapes of its parameters only."""
+def check_name(name):
+    """Raise the :class:`ConfigError` of a backbone that there is not, with the nearest that there is."""
     if name not in _BUILDERS:
         raise ConfigError(f"backbone.name: unknown backbone '{name}'{did_you_mean(name, available())}")
+
+
+def check_weights(source):
+    """Raise the :class:`WeightsError` of weights that are to be in a file which is not there; fetch nothing."""
+    if source != 'none':
+        loading.check_file(source)
+
+
+def build(name, global_pool='gap', output_stride=None, dilate=True, plan=None, dropout=0.0):
+    """Return the :class:`Backbone` ``name`` as :func:`get` does, but with the shapes of its parameters only."""
+    check_name(name)
     backbone, namings = _BUILDERS[name](name, global_pool)
     if plan is not None:
         widths.set_widths(backbone, read_plan(plan, name))

@@ -41,10 +41,15 @@ def locate(name, source, root=None):
         return _packaged_file()
     if re.match('(https?|file)://', source):
         return _fetched_file(source, root)
-    if not os.path.isfile(source):
+    check_file(source)
+    return source
+
+
+def check_file(source):
+    """Raise WeightsError if ``source``, as of :func:`locate`, is the path of a file that is not there."""
+    if source != 'zoo' and not re.match('package:|(https?|file)://', source) and not os.path.isfile(source):
         raise WeightsError(f"backbone.weights: no file '{source}' (allowed: 'zoo', 'none', '{_PACKAGE}', "
                            "'URL#sha256=DIGITS' or the path of a file)")
-    return source
 
 
 def _fetched_file(source, root):

@@ -5,6 +5,7 @@ Commands import what is heavy, mxnet first of all, in the functions that need it
 import argparse
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -12,7 +13,9 @@ import time
 import traceback
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 
+from gluon_fgvc.commands.output import courteous_output
 from gluon_fgvc.errors import ConfigError, UserError
 from gluon_fgvc.machine.environment import SetupError
 
@@ -30,6 +33,13 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog=prog, description=description, epilog=f'example:\n  {prog} {example}'.rstrip(),
                          allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
 
+    def parse_known_args(self, args=None, namespace=None):
+        parsed, rest = super().parse_known_args(args, namespace)
+        for name, value in vars(parsed).items():
+            if isinstance(value, Path):
+                setattr(parsed, name, value.expanduser())
+        return parsed, rest
+
     def error(self, message):
         raise ConfigError(f'{message} (see {self.prog} --help)')
 
@@ -41,7 +51,7 @@ def run(main, argv=None):
     user's to mend keeps its traceback.
     """
     try:
-        with _no_interrupt_lost(), _warnings_on_one_line():
+        with _no_interrupt_lost(), courteous_output(), _warnings_on_one_line():
             return main(argv) or OK
     except UserError as error:
         message, code = str(error), error.exit_code
@@ -49,11 +59,8 @@ def run(main, argv=None):
         message, code = str(error), FAILED
     except KeyboardInterrupt:
         message, code = 'interrupted', 130
-    except BrokenPipeError:  # the reader of our output left, e.g. `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except OSError as error:
-        if not (error.errno in _FULL or error.errno in _OUTSIDE and error.filename):
+        if not (error.errno in _EXHAUSTED or error.errno in _OUTSIDE and error.filename):
             raise
         message, code = f"{error.strerror}: '{error.filename}'" if error.filename else error.strerror, FAILED
     print('error: ' + ' '.join(message.split()), file=sys.stderr)
@@ -105,8 +112,11 @@ def _warnings_on_one_line():
 
 
 # Conditions of the machine rather than defects of the program.
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_OUTSIDE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR}
+_EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE,
+              errno.ENOMEM}
+_OUTSIDE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR,
+            errno.ENAMETOOLONG, errno.ELOOP, errno.EBADF, errno.ENXIO, errno.ENODEV, errno.EBUSY, errno.ETXTBSY,
+            errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO}
 
 
 def positive(text):
@@ -114,6 +124,11 @@ def positive(text):
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
     return int(text)
+
+
+def is_override(word):
+    """Return whether the value of an option is ``KEY=VALUE`` and no file."""
+    return isinstance(word, str) and bool(re.match(r'[a-z_]+(\.\w+)+=', word)) and not os.path.exists(word)
 
 
 def add_run_options(parser):
@@ -140,6 +155,12 @@ class _ListConfigs(argparse.Action):
         from gluon_fgvc import config
         print('\n'.join(config.names()))
         parser.exit()
+
+
+def add_data_root(parser):
+    """Add ``--data-root``, for tools that read the images of a run."""
+    parser.add_argument('--data-root', metavar='DIR', help="where the run's data set is now, if it has moved since the "
+                        'training (data.root)')
 
 
 def overrides(args):

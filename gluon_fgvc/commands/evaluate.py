@@ -22,6 +22,7 @@ def main(argv=None):
                         help='also play the energy-based pointing game: which fraction of the class activation lies '
                              'in the boxes of the data set')
     parser.add_argument('--split', default='test', choices=('test', 'val', 'train'), help='default: %(default)s')
+    cli.add_data_root(parser)
     parser.add_argument('--which', default='best', choices=('best', 'last'), help='checkpoint; default: %(default)s')
     parser.add_argument('--gpus', metavar='IDS', help='GPUs to use, e.g. 0,1; default: as in training')
     args = parser.parse_args(argv)
@@ -36,7 +37,7 @@ def main(argv=None):
     contexts = runs.contexts_of(cli.contexts_setting(args.gpus)) if args.gpus is not None else None
     opened = []
     for folder in args.ensemble or [args.run]:
-        opened.append(runs.open_run(folder, args.which, contexts))
+        opened.append(runs.open_run(folder, args.which, contexts, data_root=args.data_root))
         contexts = opened[0].contexts
     if args.ensemble or args.tta:
         result = runs.evaluate_together(opened, args.split, args.tta, args.out, crop=args.crop)

@@ -22,12 +22,13 @@ def main(argv=None):
     parser.add_argument('--bake-softmax', action='store_true', help='the graph returns probabilities instead of logits')
     parser.add_argument('--images', metavar='INPUT', nargs='+',
                         help='images, folders or quoted globs to compare on instead of the test split')
+    cli.add_data_root(parser)
     parser.add_argument('--which', default='best', choices=('best', 'last'), help='checkpoint; default: %(default)s')
     parser.add_argument('--overwrite', action='store_true', help='replace an exported model')
     args = parser.parse_args(argv)
 
     from gluon_fgvc import deploy, runs
-    opened = runs.open_run(args.run, args.which, runs.contexts_of('cpu0'))
+    opened = runs.open_run(args.run, args.which, runs.contexts_of('cpu0'), data_root=args.data_root)
     cfg, images = opened.cfg, real_images(opened.cfg, args.images)
     folder = args.out or opened.files.export
     exported = deploy.export(

@@ -28,7 +28,7 @@ def main(argv=None):
         raise ConfigError(f"--key '{args.key}' is not an option of the data, data.…")
     from gluon_fgvc import config, runs
     from gluon_fgvc.pages.line_charts import write_lines
-    values = [config.parse_overrides([f'{args.key}={value}'])[0][1] for value in args.values]
+    values = [config.plain(config.parse_overrides([f'{args.key}={value}'])[0][1]) for value in args.values]
     results = []
     for label, folders in map(folders_of, args.runs):
         for folder in folders:

@@ -23,6 +23,7 @@ def main(argv=None):
     parser.add_argument('--out', metavar='FILE', type=Path, help='the page; default: maps.html in the run folder')
     parser.add_argument('--sheet', metavar='FILE', type=Path,
                         help='also one picture with a line for each image, for papers and slides; .png or .jpg')
+    cli.add_data_root(parser)
     parser.add_argument('--which', default='best', choices=('best', 'last'), help='checkpoint; default: %(default)s')
     parser.add_argument('--limit', metavar='N', type=cli.positive, default=50,
                         help='images at most, of a split evenly spread; default: %(default)s')
@@ -44,7 +45,7 @@ def main(argv=None):
         raise ConfigError(f"--sheet '{args.sheet}' must end in .png, .jpg or .jpeg")
     paths = find_images(args.inputs) if args.inputs else None
     contexts = runs.contexts_of(cli.contexts_setting(args.gpus)) if args.gpus is not None else None
-    opened = runs.open_run(args.run, args.which, contexts)
+    opened = runs.open_run(args.run, args.which, contexts, data_root=args.data_root)
     baseline = runs.open_run(args.baseline, args.which, opened.contexts) if args.baseline else None
     if baseline and baseline.classes != opened.classes:
         raise ConfigError(f"'{args.baseline}' and '{args.run}' have other classes; a baseline needs the same")

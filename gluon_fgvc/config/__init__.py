@@ -1,7 +1,8 @@
 """The configuration: five strict sections, YAML files without inheritance, ``KEY VALUE`` overrides."""
 from gluon_fgvc.config.changes import replace, untrained
+from gluon_fgvc.config.overrides import parse_overrides, plain
 from gluon_fgvc.config.packaged import find, names
-from gluon_fgvc.config.reading import data_from_tree, dump, from_tree, load, parse_overrides, to_tree
+from gluon_fgvc.config.reading import data_from_tree, dump, from_tree, load, to_tree
 from gluon_fgvc.config.schema import (
     NAG,
     OPTIMIZERS,
@@ -25,5 +26,5 @@ from gluon_fgvc.config.schema import (
 
 __all__ = ['Adam', 'BackboneConfig', 'Config', 'Constant', 'Cosine', 'DataConfig', 'MethodConfig', 'NAG', 'OPTIMIZERS',
            'Poly', 'RunConfig', 'SCHEDULES', 'SGD', 'Step', 'EvalView', 'TrainConfig', 'TrainView',
-           'data_from_tree', 'dump', 'find', 'from_tree', 'load', 'names', 'option', 'parse_overrides', 'replace',
-           'to_tree', 'untrained']
+           'data_from_tree', 'dump', 'find', 'from_tree', 'load', 'names', 'option', 'parse_overrides', 'plain',
+           'replace', 'to_tree', 'untrained']

@@ -2,7 +2,9 @@
 import dataclasses
 from typing import Mapping
 
-from gluon_fgvc.config.reading import apply_overrides, from_tree, new_key, to_tree
+from gluon_fgvc.config.overrides import apply_overrides
+from gluon_fgvc.config.reading import from_tree, to_tree
+from gluon_fgvc.config.renamed import new_key
 from gluon_fgvc.errors import ConfigError
 
 

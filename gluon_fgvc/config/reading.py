@@ -9,93 +9,19 @@ sets and methods own.
 """
 import dataclasses
 import math
-import re
+import os
 import typing
-import warnings
 from typing import Any, Mapping, Union
 
 import yaml
 
+from gluon_fgvc.config import yaml_text
+from gluon_fgvc.config.overrides import Given, apply_overrides, plain
+from gluon_fgvc.config.renamed import new_key, with_new_names
 from gluon_fgvc.config.schema import Config, DataConfig
 from gluon_fgvc.errors import ConfigError, did_you_mean
 
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which ``1e-4`` is a number and a repeated key an error."""
-
-
-_Loader.yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    'tag:yaml.org,2002:float', re.compile(r'^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)$'), list('-+.0123456789'))
-
-
-def _mapping_without_repeats(loader, node, deep=False):
-    seen = set()
-    for key, _ in node.value:
-        if key.value in seen:
-            raise ConfigError(f"line {key.start_mark.line + 1}: key '{key.value}' is given twice")
-        seen.add(key.value)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep)
-
-
-_Loader.add_constructor('tag:yaml.org,2002:map',
-                        lambda loader, node: _mapping_without_repeats(loader, node, deep=True))
-
-
-def parse_yaml(text, place):
-    """Return (value, {key path: line number}) of a YAML text."""
-    try:
-        node = yaml.compose(text, Loader=_Loader)
-        value = yaml.load(text, Loader=_Loader)
-    except ConfigError as error:
-        raise ConfigError(f'{place}: {error}') from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, 'problem_mark', None)
-        where = f', line {mark.line + 1}' if mark else ''
-        what = getattr(error, 'problem', None) or str(error) or type(error).__name__
-        raise ConfigError(f'{place}{where}: not valid YAML: {what}'.replace('\n', ' ')) from None
-    lines = {}
-
-    def walk(node, path):
-        if isinstance(node, yaml.MappingNode):
-            for key, child in node.value:
-                lines[path + (key.value,)] = key.start_mark.line + 1
-                walk(child, path + (key.value,))
-
-    walk(node, ())
-    return value, lines
-
-
-def parse_overrides(words):
-    """Turn ``['train.epochs', '3', 'run.seed=1']`` into ``[('train.epochs', 3), ('run.seed', 1)]``.
-
-    Both spellings, ``KEY VALUE`` and ``KEY=VALUE``, may be mixed; values are YAML.
-    """
-    pairs, words = [], list(words)
-    while words:
-        word = words.pop(0)
-        if '=' in word:
-            key, text = word.split('=', 1)
-        elif words:
-            key, text = word, words.pop(0)
-        else:
-            raise ConfigError(f"override '{word}' has no value; write '{word} VALUE' or '{word}=VALUE'")
-        if not re.fullmatch(r'[A-Za-z_]\w*(\.[A-Za-z_]\w*)+', key):
-            raise ConfigError(f"override '{key}' is not of the form section.key, e.g. train.epochs=3")
-        pairs.append((key, parse_yaml(text, f"override '{key}'")[0]))
-    return pairs
-
-
-def apply_overrides(tree, overrides):
-    """Put the pairs (dotted key, value) that :func:`parse_overrides` returns into nested plain values, in place."""
-    for key, value in overrides:
-        *parents, last = key.split('.')
-        node = tree
-        for depth, name in enumerate(parents):
-            node = node.setdefault(name, {})
-            if not isinstance(node, dict):
-                raise ConfigError(f"override '{key}': '{'.'.join(parents[:depth + 1])}' is not a section")
-        node[last] = value
+BYTES = 1 << 20  # more characters than any configuration has
 
 
 class _Reader:
@@ -117,6 +43,7 @@ class _Reader:
 
     def section(self, schema, tree, path, extra=None, ignore=()):
         """Build ``schema`` from mapping ``tree``; ``extra`` is a dataclass that owns further keys."""
+        tree = plain(tree)
         if tree is None:
             tree = {}
         if not isinstance(tree, dict):
@@ -156,7 +83,8 @@ class _Reader:
         try:
             result = _coerce(hint, value)
         except TypeError:
-            raise self.error(path, f'{value!r} is not {_describe(hint)}') from None
+            value = plain(value)
+            raise self.error(path, f'{value!r} is not {describe(hint)}') from None
         for element in result if isinstance(result, tuple) else (result,):
             self.check(element, rules, path)
         return result
@@ -172,10 +100,13 @@ class _Reader:
                 raise self.error(path, f'{value!r} must be {words} {rules[rule]}')
 
     def variant(self, variants, value, path):
+        value = plain(value)
         if isinstance(value, str):
             value = {'name': value}
         if not isinstance(value, dict) or 'name' not in value:
             raise self.error(path, f"{value!r} needs a key 'name', one of {', '.join(variants)}")
+        if isinstance(value['name'], Given):
+            value = {**value, 'name': value['name'].text}
         if value['name'] not in variants:
             raise self.error(path + ('name',), f"unknown name '{value['name']}'{did_you_mean(value['name'], variants)}")
         return self.section(variants[value['name']], value, path)
@@ -184,10 +115,17 @@ class _Reader:
 def _coerce(hint, value):
     """Return ``value`` as ``hint``, or raise TypeError. An integer may stand for a float, nothing else may."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(value, Given):
+        if hint is str:
+            return os.path.expanduser(value.text)
+        if origin is not Union or str not in arguments:
+            value = value.value
     if hint is Any:
         return value
     if origin is Union:
-        for choice in arguments:
+        for choice in sorted(arguments, key=lambda choice: choice is str):  # text takes anything that is given
+            if isinstance(value, Given) and choice is not str and value.unreadable:
+                continue
             try:
                 return _coerce(choice, value)
             except TypeError:
@@ -215,62 +153,26 @@ def _coerce(hint, value):
         return float(value)
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value
-    if hint in (bool, str) and isinstance(value, hint):
+    if hint is str and isinstance(value, str):
+        return os.path.expanduser(value)  # text that begins with ~ is a path, whatever the key
+    if hint is bool and isinstance(value, bool):
         return value
     raise TypeError
 
 
-def _describe(hint):
+def describe(hint):
+    """Return a type of the schema in words."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Union:
-        return ' or '.join(_describe(choice) for choice in arguments)
+        return ' or '.join(describe(choice) for choice in arguments)
     if origin is tuple:
         if arguments[1:] == (Ellipsis,):
-            return f'a list, each element {_describe(arguments[0])}'
-        return f'a list of {len(arguments)}, each {_describe(arguments[0])}'
+            return f'a list, each element {describe(arguments[0])}'
+        return f'a list of {len(arguments)}, each {describe(arguments[0])}'
     if origin is not None:
         return 'a mapping'
     return {int: 'a whole number', float: 'a finite number', bool: 'true or false', str: 'text',
             type(None): 'null'}.get(hint, hint.__name__)
-
-
-# Names of earlier versions, which are read until 0.3 → the keys of today. Values that have new names follow.
-RENAMED = {'data.test': 'data.eval', 'data.val_share': 'data.val_fraction', 'backbone.head': 'backbone.global_pool',
-           'run.focus': 'run.pointing_game'}
-RENAMED_VALUES = {'method.features': {'scores': 'logits'}}
-
-
-def with_new_names(tree, place):
-    """Return ``tree`` with the keys of earlier versions under their names of today; one warning for each names both.
-
-    :raises ConfigError: where both names of one key are given.
-    """
-    tree = {name: dict(section) if isinstance(section, dict) else section for name, section in tree.items()}
-    for old, new in RENAMED.items():
-        (name, before), after = old.split('.'), new.split('.')[1]
-        section = tree.get(name)
-        if isinstance(section, dict) and before in section:
-            if after in section:
-                raise ConfigError(f"{place}: '{old}' is an old name of '{new}', and both are given; leave '{old}' out")
-            warnings.warn(f"{place}: '{old}' is now '{new}'; the old name is read until gluon_fgvc 0.3")
-            tree[name] = {after if key == before else key: value for key, value in section.items()}
-    for key, values in RENAMED_VALUES.items():
-        name, option = key.split('.')
-        section = tree.get(name)
-        if isinstance(section, dict) and isinstance(section.get(option), str) and section[option] in values:
-            new = values[section[option]]
-            warnings.warn(f"{place}: {key} '{section[option]}' is now '{new}'; the old name is read until gluon_fgvc "
-                          '0.3')
-            section[option] = new
-    return tree
-
-
-def new_key(key):
-    """Return the dotted ``key``, or one of a section below it, under its name of today."""
-    for old, new in RENAMED.items():
-        if key == old or key.startswith(f'{old}.'):
-            return new + key[len(old):]
-    return key
 
 
 def from_tree(tree, data_options, method_options, place='configuration', lines=None, overridden=()):
@@ -288,6 +190,8 @@ def from_tree(tree, data_options, method_options, place='configuration', lines=N
             raise reader.error((), f"section '{name}' is missing")
         section, extra = tree.get(name), None
         look_up = {'data': data_options, 'method': method_options}.get(name)
+        if look_up and isinstance(section, dict) and isinstance(section.get('name'), Given):
+            section['name'] = section['name'].text
         if look_up:
             if not isinstance(section, dict) or not isinstance(section.get('name'), str):
                 raise reader.error((name,), "required key 'name' is missing or not text")
@@ -314,12 +218,14 @@ def load(path, overrides=(), *, data_options, method_options):
     """
     try:
         with open(path, encoding='utf-8') as stream:
-            text = stream.read()
+            text = stream.read(BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot read configuration '{path}': {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"'{path}' is not a text file in UTF-8") from None
-    tree, lines = parse_yaml(text, str(path))
+    if len(text) > BYTES:
+        raise ConfigError(f"'{path}' is no configuration: it has more than {BYTES:,} characters")
+    tree, lines = yaml_text.parse(text, str(path))
     if isinstance(tree, dict):
         tree, overrides = with_new_names(tree, str(path)), [(new_key(key), value) for key, value in overrides]
         lines = {tuple(new_key('.'.join(keys)).split('.')): line for keys, line in lines.items()}

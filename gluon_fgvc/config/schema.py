@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Optional, Tuple, Union
 
+MAX_SIDE = 16_384  # pixels; a slip of the finger must not ask for all the memory there is
+
 
 def option(default=dataclasses.MISSING, doc='', *, minimum=None, maximum=None, above=None, below=None,
            choices=None, variants=None, untrained=None):
@@ -32,11 +34,12 @@ class TrainView:
     """How a training image is prepared, in this order; sizes in pixels."""
 
     resize: Union[int, Tuple[int, int], None] = option(
-        None, 'shorter side, or [height, width] without crop', minimum=1)
-    pad: int = option(0, 'pixels mirrored around the image before the crop, as is usual for CIFAR', minimum=0)
-    crop: Optional[int] = option(None, 'side of a random square crop', minimum=1)
+        None, 'shorter side, or [height, width] without crop', minimum=1, maximum=MAX_SIDE)
+    pad: int = option(0, 'pixels mirrored around the image before the crop, as is usual for CIFAR', minimum=0,
+                      maximum=MAX_SIDE)
+    crop: Optional[int] = option(None, 'side of a random square crop', minimum=1, maximum=MAX_SIDE)
     random_resized_crop: Optional[int] = option(
-        None, 'side of a crop of random area and aspect; replaces resize and crop', minimum=1)
+        None, 'side of a crop of random area and aspect; replaces resize and crop', minimum=1, maximum=MAX_SIDE)
     scale: Tuple[float, float] = option((0.08, 1.0), 'area range of random_resized_crop', above=0, maximum=1)
     ratio: Tuple[float, float] = option((0.75, 4 / 3), 'aspect range of random_resized_crop', above=0)
     flip: bool = option(False, 'mirror left-right with probability 1/2')
@@ -55,8 +58,8 @@ class EvalView:
     """How an image is prepared outside training; nothing here is random."""
 
     resize: Union[int, Tuple[int, int], None] = option(
-        None, 'shorter side, or [height, width] without crop', minimum=1)
-    crop: Optional[int] = option(None, 'side of the centre crop', minimum=1)
+        None, 'shorter side, or [height, width] without crop', minimum=1, maximum=MAX_SIDE)
+    crop: Optional[int] = option(None, 'side of the centre crop', minimum=1, maximum=MAX_SIDE)
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,9 @@ class DataConfig:
                                    'where the data set has a validation split', minimum=0, below=1)
     val_seed: int = option(0, 'seed of that split, kept apart from run.seed so that seeds share it', minimum=0)
     mean: Optional[Tuple[float, float, float]] = option(
-        None, 'RGB mean on [0, 1]; null takes what the backbone was trained with')
+        None, 'RGB mean on [0, 1]; null takes what the backbone was trained with', minimum=0, maximum=1)
     std: Optional[Tuple[float, float, float]] = option(
-        None, 'RGB standard deviation on [0, 1]; null as for mean', above=0)
+        None, 'RGB standard deviation on [0, 1]; null as for mean', above=0, maximum=1)
     bad_image: str = option('fail', 'what a broken image does', choices=('fail', 'skip'))
     options: Any = None
 

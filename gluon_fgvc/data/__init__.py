@@ -12,6 +12,7 @@ import numpy as np
 from gluon_fgvc.data import datasets
 from gluon_fgvc.data.base import ImageSet, Source
 from gluon_fgvc.data.findings import Finding
+from gluon_fgvc.data.folders import composed
 from gluon_fgvc.data.images import BrokenImage, Picture, read_image
 from gluon_fgvc.data.loaders import Batch, Loader
 from gluon_fgvc.data.splits import split_record, stratified_split
@@ -21,6 +22,10 @@ from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 __all__ = ['Batch', 'BrokenImage', 'ImageSet', 'Loader', 'Picture', 'Source', 'EvalTransform', 'TrainTransform',
            'VIEWS', 'available', 'build', 'options', 'read_image', 'split_record', 'stratified_split', 'survey',
            'eval_views']
+
+
+_ONE_CLASS = ("the data set has one class only, '{}', so that there is nothing to tell apart; is the folder that is "
+              'named one too high or too low?')
 
 
 def available():
@@ -45,6 +50,9 @@ def build(config):
     :raises DataError: if files, labels or classes are not usable.
     """
     source = _dataset(config.name).read(config.options)
+    _check_names(source.classes)
+    if len(source.classes) == 1:
+        raise DataError(_ONE_CLASS.format(source.classes[0]))
     for images in source.splits():
         _check_labels(images, source.classes)
     if source.val is None and config.val_fraction > 0:
@@ -68,6 +76,9 @@ def survey(config):
     try:
         source = module.survey(config.options, findings.append) if hasattr(module, 'survey') else \
             module.read(config.options)
+        _check_names(source.classes)
+        if len(source.classes) == 1:
+            findings.append(Finding('one_class', _ONE_CLASS.format(source.classes[0]), classes=source.classes))
         for images in source.splits():
             _check_labels(images, source.classes)
     except DataError as error:
@@ -80,6 +91,17 @@ def _dataset(name):
     if name not in available():
         raise ConfigError(f"unknown data set '{name}'{did_you_mean(name, available())}")
     return importlib.import_module(f'{datasets.__name__}.{name}')
+
+
+def _check_names(classes):
+    """Refuse class names that nobody can tell apart: reports and predictions speak of classes by their names."""
+    seen = {}
+    for label, name in enumerate(classes):
+        other = seen.setdefault(composed(name), label)
+        if other != label:
+            how = 'have one name' if classes[other] == name else 'look the same, in two Unicode normal forms'
+            raise DataError(f'classes {other} and {label}, {ascii(classes[other])} and {ascii(name)}, {how}; give them '
+                            'names of their own')
 
 
 def _check_labels(images, classes):

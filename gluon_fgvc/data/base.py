@@ -65,6 +65,7 @@ class Source:
     test: ImageSet
     val: Optional[ImageSet] = None
     groups: Optional[Tuple[str, ...]] = None  # the super-category of each class
+    notes: Tuple[str, ...] = ()  # what reading it left out, a line each, for the log
 
     def splits(self):
         """Return the list of the splits that exist, in the order train, val, test."""

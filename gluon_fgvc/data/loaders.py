@@ -148,7 +148,8 @@ class _Samples:
             try:
                 images.append(self._transform(self._image(index), rng))
             except BrokenImage as error:
-                broken.append((index, str(error)))
+                named = '' if error.reason != str(error) else f"image '{self._set.paths[index]}': "
+                broken.append((index, f'{named}{error}'))
                 continue
             except DataError as error:
                 return None, np.empty(0, np.int64), broken, f"image '{self._set.paths[index]}': {error}"

@@ -111,7 +111,7 @@ def _relative(path, folder):
 
 
 def _write_once(path, text):
-    data = text.encode('utf-8')
+    data = text.encode('utf-8', 'surrogateescape')
     try:
         with open(path, 'rb') as stream:
             same = stream.read() == data

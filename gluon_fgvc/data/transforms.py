@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from gluon_fgvc.choices import VIEWS
+from gluon_fgvc.data.images import MAX_PIXELS, BrokenImage, Picture
 from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 
 CROP_TRIES = 10
@@ -25,6 +26,11 @@ PRINCIPAL_COLOURS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8
 def resize(image, size):
     """Scale ``image``, an array (H,W,3) or a Picture: ``size`` is the new shorter side, or (height, width)."""
     size = _resized(image.shape, size)
+    if size[0] * size[1] > MAX_PIXELS:  # a strip of a few pixels: its long side grows as its short one
+        reason = (f'{image.shape[0]} x {image.shape[1]} (height x width), resized to {size[0]} x {size[1]}, would have '
+                  f'more than {MAX_PIXELS:,} pixels; cut it, or set resize: [height, width]')
+        name = f"cannot use image '{image.path}': " if isinstance(image, Picture) else ''
+        raise BrokenImage(name + reason, reason)
     return _scale(_pixels(image, _reduction(image.shape, size))[0], size)
 
 

@@ -26,6 +26,9 @@ def train_epoch(training, stretch, trainer, state):
     mark, seen, total = time.time(), 0, len(loader) * training.cfg.data.batch_size
     with progress(total, f'epoch {epoch + 1}/{settings.epochs}') as bar:
         for batch_number, batch in enumerate(loader.epoch(epoch)):
+            if len(batch.indices) < len(training.contexts):  # broken images have left too few for all devices
+                now.step += 1
+                continue
             rate = optim.learning_rate(settings.schedule, settings.optimizer.lr,
                                        epoch - stretch.first + batch_number / len(loader), stretch.length)
             trainer.set_learning_rate(rate)

@@ -63,7 +63,7 @@ def _place(sheet, draw, item, x, y, side):
     colour = NEUTRAL if item.correct is None else RIGHT if item.correct else WRONG
     draw.rectangle((x, y, x + side + 2 * _FRAME - 1, y + side + 2 * _FRAME - 1), fill=_CARD, outline=colour,
                    width=_FRAME)
-    image = item.image if item.image is not None else pictures.read(item.path)
+    image = item.image if item.image is not None else pictures.read(item.path, side)
     if image is None:
         _text(draw, x + 2 * _FRAME + 4, y + side // 2, 'image cannot be read', side - 2 * _FRAME, _SOFT, False)
     else:

@@ -1,18 +1,22 @@
 """Images on their way into a page or sheet; arrays are uint8 RGB (H,W,3)."""
 import cv2
-import numpy as np
 
+from gluon_fgvc.data.images import Picture
+from gluon_fgvc.errors import DataError
 from gluon_fgvc.pages.markup import data_uri
 
 
-def read(path):
-    """Return the image at ``path``, or None if it cannot be read: pages and sheets outlive their images."""
+def read(path, side=None):
+    """Return the image at ``path``, or None if it cannot be read: pages and sheets outlive their images.
+
+    :param side: the longer side in pixels that is shown, so that a JPEG need not be decoded at its full size.
+    """
     try:
-        content = np.fromfile(path, 'uint8')
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    except (OSError, ValueError, cv2.error):
+        picture = Picture(path)
+        return picture.pixels(next((factor for factor in (8, 4, 2) if side and picture.reducible
+                                    and max(picture.shape) >= 2 * factor * side), 1))
+    except DataError:
         return None
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def fit(image, side):

@@ -18,6 +18,16 @@ def load_config(path, overrides=()):
 def changed(cfg, changes):
     """Return ``cfg`` with ``changes``, dotted keys and values; see :func:`gluon_fgvc.config.replace`."""
     return config.replace(cfg, changes, data_options=data.options, method_options=methods.options)
+def check_settings(cfg):
+    """Check what needs no images, so that it is told before they are looked for.
+
+    :raises ConfigError: for an unknown backbone, or a preparation of images that contradicts itself.
+    :raises WeightsError: for weights in a file that is not there.
+    """
+    backbones.check_name(cfg.backbone.name)
+    backbones.check_weights(cfg.backbone.weights)
+    data.TrainTransform(cfg.data.train)
+    data.EvalTransform(cfg.data.eval)
 
 
 def contexts_of(setting):

@@ -17,13 +17,16 @@ from gluon_fgvc.runs.build import load_config
 
 
 def new_folder(cfg, stem):
-    """Return a run folder name that does not exist yet: ``<work_dir>/<stem>/<timestamp>``."""
+    """Make a new run folder, ``<work_dir>/<stem>/<timestamp>``, and return it: several processes get several."""
     base = Path(cfg.run.work_dir) / stem / datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
     folder, count = base, 1
-    while folder.exists():
-        count += 1
-        folder = base.with_name(f'{base.name}-{count}')
-    return folder
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            count += 1
+            folder = base.with_name(f'{base.name}-{count}')
 
 
 def latest_folder(cfg, stem):
@@ -60,7 +63,8 @@ def claim(folder, cfg, source):
     split = data.split_record(source)
     plan = None if cfg.backbone.widths is None else _channel_plan(cfg)
     if files.has_checkpoint:
-        _check_same(files.config, cfg)
+        # Where the folder lists its images, the data set may have moved: the list tells whether it is the same.
+        _check_same(files.config, cfg, _FREE + (('data.root',) if files.split.exists() else ()))
         check_same_classes(folder, files.read_classes(), source.classes)
         check_same_split(folder, split, ('train', 'val'))
         note = _other_rounding(files.read_environment(), now)
@@ -120,12 +124,13 @@ _FREE = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.
          'data.workers', 'data.worker_type')
 
 
-def _check_same(path, cfg):
+def _check_same(path, cfg, free):
     before, after = _flat(config.to_tree(load_config(path))), _flat(config.to_tree(cfg))
     for key in after:
-        if key not in _FREE and before.get(key) != after[key]:
+        if key not in free and before.get(key) != after[key]:
             raise ConfigError(f"cannot resume '{path.parent}': {key} is {after[key]!r} now and was "
-                              f'{before.get(key)!r}; start a new run instead')
+                              f"{before.get(key)!r}; start a new run instead, with --init-from '{path.parent}' to go "
+                              'on from its weights')
 
 
 def _flat(tree, prefix=''):

@@ -70,15 +70,16 @@ class Run:
         return nd.softmax(self.method.net(images), axis=-1)
 
     @classmethod
-    def open(cls, folder, which='best', contexts=None, source=None):
+    def open(cls, folder, which='best', contexts=None, *, source=None, data_root=None):
         """Open run folder ``folder`` at its 'best' or 'last' checkpoint.
 
         :param source: its data set, where that has been read already.
+        :param data_root: where the data set is now, if it has moved since the training.
         :raises CheckpointError: when it is no run folder, has no checkpoint yet, or is damaged.
         """
         folder = existing_folder(folder)
         files = RunFolder(folder)
-        cfg = load_config(files.config)
+        cfg = load_config(files.config, [('data.root', data_root)] if data_root else ())
         classes, record = files.read_classes(), checkpoint.read(folder, which)
         if record is None or classes is None:
             raise CheckpointError(f"'{folder}' has no '{which}' checkpoint yet; train it first (--resume goes on)")

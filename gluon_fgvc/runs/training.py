@@ -10,40 +10,56 @@ from gluon_fgvc.engine.fit import TrainingData, fit
 from gluon_fgvc.engine.log import Log
 from gluon_fgvc.engine.state import State
 from gluon_fgvc.errors import CheckpointError, ConfigError
+from gluon_fgvc.files import remove_leftovers
 from gluon_fgvc.run_folder import RunFolder
-from gluon_fgvc.runs.build import build_method, contexts_of, loader_of, report_bad
+from gluon_fgvc.runs.build import build_method, check_settings, contexts_of, loader_of, report_bad
 from gluon_fgvc.runs.evaluation import evaluate
 from gluon_fgvc.runs.folder import claim
+from gluon_fgvc.runs.init_from import load_from
 from gluon_fgvc.runs.opened import Run
 from gluon_fgvc.runs.pointing_game import check_boxes
 from gluon_fgvc.runs.reporting import report
 
 
-def train(cfg, folder, *, test=True, source=None):
+def train(cfg, folder, *, test=True, source=None, init_from=None):
     """Train ``cfg`` in run folder ``folder`` (resuming what is there), evaluate the best epoch, write the report.
 
+    :param folder: its path, or a function that makes it, which is called when nothing is wrong with the data.
     :param test: evaluate the test split, once, with the checkpoint that validation chose.
     :param source: the data set of ``cfg``, where that has been read already.
+    :param init_from: run folder whose best weights a new training starts from; see :func:`.load_from`.
     :returns: the evaluation (see ``evaluation.json``), or None without ``test``.
     """
-    folder, contexts = Path(folder), contexts_of(cfg.run.contexts)
+    check_settings(cfg)
+    contexts = contexts_of(cfg.run.contexts)
     _check_contexts(cfg, contexts)
     source = source or data.build(cfg.data)
     _check_last_batch(cfg, len(source.train), contexts)
     if cfg.run.pointing_game:
         check_boxes(source.test)
+    folder = Path(folder() if callable(folder) else folder)
+    _check_name(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with RunFolder(folder).lock():
+        remove_leftovers(folder)
         note = claim(folder, cfg, source)
         done = checkpoint.read(folder, 'last')
         log = Log(folder, completed=done['epoch'] if done else 0)
         if note and done['epoch'] < cfg.train.epochs:
             log.line(note)
-        _fit(cfg, folder, source, contexts, log)
+        _fit(cfg, source, contexts, log, None if done else init_from)
         run = Run.open(folder, contexts=contexts, source=source)
         result = (_earlier_evaluation(run) or evaluate(run, 'test', say=log.line)) if test else None
         log.line(f'report: {report(run)}')
     return result
+
+
+def _check_name(folder):
+    try:
+        str(folder).encode('utf-8')
+    except UnicodeEncodeError:
+        raise CheckpointError(f"run folder '{folder}' is not named in UTF-8, and MXNet writes no file into such; name "
+                              'another') from None
 
 
 def _check_contexts(cfg, contexts):
@@ -62,10 +78,12 @@ def _check_last_batch(cfg, images, contexts):
                           'data.batch_size, or discard them')
 
 
-def _fit(cfg, folder, source, contexts, log):
+def _fit(cfg, source, contexts, log, init_from):
     log.line(f"{cfg.method.name} on {cfg.backbone.name}, {cfg.data.name}: {len(source.classes)} classes, "
              f"{len(source.train)} train, {len(source.val) if source.val else 0} validation, {len(source.test)} test "
-             f"images; {', '.join(map(str, contexts))}; in {folder}")
+             f"images; {', '.join(map(str, contexts))}; in {log.folder}")
+    for note in source.notes:
+        log.line(note)
     # Workers fork: before the network starts its threads.
     loaders = [loader_of(cfg, source.train, train=True)]
     if source.val:
@@ -74,6 +92,8 @@ def _fit(cfg, folder, source, contexts, log):
         method, normalize = build_method(cfg, len(source.classes), contexts)
         _check_sizes(method, loaders)
         _check_classes(method, normalize, loaders[0], len(source.classes), contexts[0])
+        if init_from is not None:
+            log.line(load_from(init_from, method.train_net))
         note = method.calibrate(lambda: _first_batch(loaders[0], normalize, contexts[0]))
         if note:
             log.line(note)

@@ -20,7 +20,7 @@ from typing import Tuple
 
 import yaml
 
-from gluon_fgvc.config.reading import parse_overrides, parse_yaml
+from gluon_fgvc.config import parse_overrides, yaml_text
 from gluon_fgvc.errors import ConfigError, did_you_mean
 from gluon_fgvc.studies.runs import NAME, expand
 
@@ -73,7 +73,7 @@ def read(path):
         text = path.read_text('utf-8')
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read study '{path}': {getattr(error, 'strerror', None) or error}") from None
-    tree, lines = parse_yaml(text, str(path))
+    tree, lines = yaml_text.parse(text, str(path))
     return _Reader(path, lines).study(tree)
 
 

@@ -80,7 +80,7 @@ def test_validation_list(read):
     ('1.jpg,\n', {'suffix': '.csv'}, 'line 1: .* lacks a path or a label'),
     ('1.jpg a\n', {'test': '\n2.jpg b\n'}, "test.txt, line 2: label 'b' is none of the 1 classes"),
     ('1.jpg 0\n', {'test': '2.jpg 1\n'}, r"test.txt, line 1: label '1' is not in 0..0"),
-    ('1.jpg 2\n', {'test': '2.jpg 1\n', 'classes': 'x\ny\n'}, r"train.txt, line 1: label '2' is not in 0..1"),
+    ('1.jpg 2\n', {'test': '2.jpg 0\n', 'classes': 'x\ny\n'}, r"train.txt, line 1: label '2' is not in 0..1"),
     ('1.jpg a\n./1.jpg b\n', {}, r"line 2: .* has label 'b' here, 'a' before \(.*train.txt, line 1\)"),
     ('1.jpg a\n', {'test': '1.jpg a\n'}, r"test.txt, line 1: .* is in split 'train' too \(.*train.txt, line 1\)"),
     ('', {}, 'names no images'),
@@ -125,6 +125,67 @@ def test_any_bytes_give_a_source_or_one_clear_error(read, junk):
             read(junk, junk, suffix=suffix)
         except DataError as error:
             assert '\n' not in str(error)
+
+
+@pytest.mark.parametrize('suffix, train, paths, labels', [
+    ('.csv', 'image_id,label\na.jpg,0\nb.jpg,1\n', ['a.jpg', 'b.jpg'], [0, 1]),                   # Kaggle
+    ('.csv', 'id,breed\n00c1,pug\n0b2a,beagle\n', ['00c1', '0b2a'], [1, 0]),
+    ('.csv', 'a.jpg, 0\nb.jpg, 1\n', ['a.jpg', 'b.jpg'], [0, 1]),                                 # a blank behind
+    ('.csv', 'a.jpg, "big, dog"\nb.jpg, "cat"\n', ['a.jpg', 'b.jpg'], [0, 1]),                    # quotes behind it
+    ('.csv', 'path;label\na.jpg;0\nb.jpg;1\n', ['a.jpg', 'b.jpg'], [0, 1]),                      # Excel in Europe
+    ('.csv', 'a.jpg,0,\nb.jpg,1,\n', ['a.jpg', 'b.jpg'], [0, 1]),                                 # commas at the end
+    ('.csv', 'path,label,\na.jpg,0,\nb.jpg,1,\n', ['a.jpg', 'b.jpg'], [0, 1]),
+    ('.csv', '0,a.jpg\n1,b.jpg\n', ['a.jpg', 'b.jpg'], [0, 1]),                                   # the label first
+    ('.txt', '# path label\na.jpg 0\n# these later\nb.jpg 1\n', ['a.jpg', 'b.jpg'], [0, 1]),
+    ('.txt', 'path,label\na.jpg,0\nb.jpg,1\n', ['a.jpg', 'b.jpg'], [0, 1]),
+    ('.txt', '"my a.jpg" 0\n"my b.jpg" 1\n', ['my a.jpg', 'my b.jpg'], [0, 1]),
+    ('.lst', '0\t0.000000\ta.jpg\n1\t1.000000\tb.jpg\n', ['a.jpg', 'b.jpg'], [0, 1]),           # im2rec --list
+    ('.csv', 'a.jpg,0\nb.jpg,1.0\n', ['a.jpg', 'b.jpg'], [0, 1]),                                 # pandas
+])
+def test_lists_as_people_write_them(read, tmp_path, suffix, train, paths, labels):
+    test = 'path,label\nt.jpg,' if suffix == '.csv' else 't.jpg '
+    label = 'pug' if 'pug' in train else 'cat' if 'cat' in train else '0'
+    source = read(train, test + label, suffix=suffix)
+    assert names(source.train, tmp_path) == paths and source.train.labels.tolist() == labels
+
+
+@pytest.mark.parametrize('train, options, message', [
+    ('photo,kind\na.jpg,0\n', {'suffix': '.csv'}, "line 1: 'photo,kind' seems to name columns.* set data.path_column"),
+    ('photo,label\n1,0\n', {'suffix': '.csv'}, "line 1: 'photo,label' seems to name columns"),
+    ('a.jpg,0,1\nb.jpg,1,1\n', {'suffix': '.csv'}, 'line 1: .* 3 columns, expected 2 .* path,label,coarse'),
+    ('a.jpg, 0, 1\nb.jpg, 1, 1\n', {}, 'line 1: .* 3 columns, expected 2'),
+    ('a.jpg 0 1\n', {}, 'line 1: .* 3 columns, expected 2'),
+    ('a.jpg 0\nb.jpg -1\n', {}, "line 2: label '-1' is no class index"),
+    ('a.jpg 0\nb.jpg 1.5\n', {}, "line 2: label '1.5' is no class index"),
+    ('a.jpg 0\nb.jpg nan\n', {}, "line 2: label 'nan' is no class index"),
+    ('a.jpg 0\nb.jpg 523119000\n', {'test': 't.jpg 0'}, "line 2: label '523119000' as an index would make 523,119,001"),
+    ('a.jpg 1\nb.jpg 2\n', {'test': 't.jpg 1'}, 'labels run from 1 to 2.*data.first_label: 1'),
+    ('a;b.jpg,c;d\n', {'suffix': '.csv'}, "line 1: .* can be divided by ',' and by ';'"),
+    ('a.jpg,x\n', {'suffix': '.csv', 'path_column': 'photo'}, "data.path_column 'photo' is none of the columns"),
+    ('path,label,coarse\na.jpg,x,1\nb.jpg,x,2\n', {'suffix': '.csv', 'test': 'path,label,coarse\nt.jpg,x,1\n'},
+     "line 3: class 'x' is in super-category '2' here, '1' before"),
+])
+def test_what_can_be_understood_in_several_ways_is_refused(read, train, options, message):
+    with pytest.raises(DataError, match=message):
+        read(train, **{'test': 'path,label\nt.jpg,a\n' if options.get('suffix') else 't.jpg 0\n', **options})
+
+
+def test_keys_that_settle_it(read, tmp_path):
+    text = 'photo,kind\na.jpg,1\nb.jpg,2\n'
+    source = read(text, text.replace('a.', 'c.').replace('b.', 'd.'), suffix='.csv', path_column='Photo',
+                  label_column='kind', first_label=1)
+    assert names(source.train, tmp_path) == ['a.jpg', 'b.jpg'] and source.classes == ('1', '2')
+    assert source.train.labels.tolist() == source.test.labels.tolist() == [0, 1]
+
+
+def test_coarse_labels_become_super_categories(read):
+    text = 'path,fine,coarse\na.jpg,pug,dog\nb.jpg,manx,cat\n'
+    assert read(text, text.replace('a.', 'c.').replace('b.', 'd.'), suffix='.csv').groups == ('cat', 'dog')
+
+
+def test_where_a_relative_list_is_looked_for_is_said():
+    with pytest.raises(DataError, match=r"cannot read 'none.csv': .* from the folder you are in, '.*data.root"):
+        list_file.read(list_file.Options(train_list='none.csv', test_list='none.csv'))
 
 
 BOXES = 'path,label,x,y,width,height\na.png,0,2,1,3,4\na.png,1,5,1,3.5,4\n'

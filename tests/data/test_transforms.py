@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gluon_fgvc import data
 from gluon_fgvc.config import EvalView, TrainView
-from gluon_fgvc.data import EvalTransform, TrainTransform
+from gluon_fgvc.data import BrokenImage, EvalTransform, TrainTransform
 from gluon_fgvc.data.transforms import _reduction, resize
 from gluon_fgvc.errors import ConfigError, DataError
 
@@ -315,3 +315,10 @@ def test_padding_mirrors_before_the_crop():
 def test_padding_that_makes_no_sense(view, says):
     with pytest.raises(ConfigError, match=says):
         TrainTransform(view)
+
+
+@pytest.mark.parametrize('shape', [(1, 1_000_000), (30_000, 1), (2, 2_000_000)])
+def test_strips_whose_long_side_would_grow_beyond_bounds_are_refused(shape):
+    with pytest.raises(BrokenImage, match='would have more than 100,000,000 pixels; cut it, or set resize'):
+        EvalTransform(EvalView(resize=256, crop=224))(np.zeros((*shape, 3), np.uint8))
+    assert EvalTransform(EvalView(resize=(32, 32)))(np.zeros((*shape, 3), np.uint8)).shape == (32, 32, 3)

@@ -31,8 +31,12 @@ def read(options):
     """
     files = {'train': options.train_record, 'val': options.val_record, 'test': options.test_record}
     sets = {split: _image_set(split, os.path.expanduser(path)) for split, path in files.items() if path}
+    last = int(sets['train'].labels.max())
+    if not options.class_list and last >= len(sets['train']):
+        raise DataError(f"'{options.train_record}': label {last} as an index would make {last + 1:,} classes of "
+                        f"{len(sets['train']):,} records; name the classes in data.class_list")
     classes = read_names(options.class_list) if options.class_list else tuple(
-        str(label) for label in range(1 + sets['train'].labels.max()))
+        str(label) for label in range(1 + last))
     return Source(classes, sets['train'], sets['test'], sets.get('val'))
 
 

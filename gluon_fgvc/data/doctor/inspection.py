@@ -2,6 +2,7 @@
 import hashlib
 import io
 import os
+import warnings
 from typing import NamedTuple, Optional, Tuple
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from gluon_fgvc.data.doctor import fingerprints
-from gluon_fgvc.data.images import PNG, BrokenImage, Picture
+from gluon_fgvc.data.images import PNG, BrokenImage, ImageWarning, Picture
 
 DETAIL = 64   # pixels that the shorter side keeps, at least, when a JPEG is decoded at reduced size
 ENOUGH = 256  # pixels of the shorter side; more add nothing to a fingerprint
@@ -49,8 +50,11 @@ def _inspect_array(image):
 
 def _inspect_picture(picture, path):
     reduction = next((r for r in (8, 4, 2) if picture.reducible and min(picture.shape) >= r * DETAIL), 1)
-    image = picture.pixels(reduction)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter('always', ImageWarning)
+        image = picture.pixels(reduction)
     form, problems = _storage(picture.data, path)
+    problems += tuple(('damaged', str(warning.message)) for warning in told if warning.category is ImageWarning)
     return Inspection(_digest(picture.data), problems, form, picture.shape[::-1], **_looks(image))
 
 
