@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gluon_fgvc.commands import cli
+from gluon_fgvc.commands import cli, doctor, train
 from tests import small_run
-from tools import doctor, train
 
 SMALL = ['backbone.name=mobilenetv2_0.25', 'backbone.weights=none', 'run.contexts=[cpu0]', 'train.epochs=1',
          'train.schedule=constant', 'data.batch_size=4', 'data.workers=0', 'data.train.random_resized_crop=32',

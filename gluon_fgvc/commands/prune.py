@@ -3,7 +3,6 @@
 The result is a run folder at epoch 0: evaluate, export and visualize it like any other; --epochs trains it on as a
 whole, and so does fgvc train --resume. Accuracies are those of the validation split. prune.json keeps the figures.
 """
-import argparse
 import warnings
 from pathlib import Path
 
@@ -19,7 +18,7 @@ def main(argv=None):
     parser.add_argument('--out', metavar='DIR', type=Path, required=True, help='the run folder of the pruned network')
     parser.add_argument('--ranking', choices=RANKINGS, default='attention', help='default: %(default)s')
     parser.add_argument('--fraction', type=float, metavar='F', help='of the channels of each layer that goes')
-    parser.add_argument('--share', type=float, help=argparse.SUPPRESS)  # its name until 0.2
+    parser.add_argument('--share', type=float, metavar='F', help='old name of --fraction, read until 0.3')
     parser.add_argument('--threshold', type=float, metavar='T', help='instead: channels of a lower score go')
     parser.add_argument('--scope', choices=('inner', 'all'), default='inner', help='channels inside residual blocks, '
                         'or also those along shortcuts and between layers of a chain; default: %(default)s')
