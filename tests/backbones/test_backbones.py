@@ -286,5 +286,5 @@ def test_the_seed_decides_the_initial_weights():
 def test_unknown_names_are_answered_with_the_nearest():
     with pytest.raises(ConfigError, match="unknown backbone 'resnet50v1b'; did you mean 'resnet50_v1b'"):
         backbones.get('resnet50v1b')
-    with pytest.raises(ConfigError, match="unknown head 'gapp'; did you mean 'gap'"):
+    with pytest.raises(ConfigError, match="unknown name 'gapp'; did you mean 'gap'"):
         backbones.get('resnet18_v1', global_pool='gapp')

@@ -6,7 +6,7 @@ from mxnet import autograd, nd
 
 from gluon_fgvc import backbones, methods
 from gluon_fgvc.explain.cam import activation_on_images, coverage, energy_inside
-from gluon_fgvc.methods.base import Method
+from gluon_fgvc.methods.base import Explanation, Method
 from gluon_fgvc.nn import class_activation
 
 SIDE = 64
@@ -116,8 +116,9 @@ class Looking(Method):
     def __init__(self, grid=None):
         self.net, self.grid = Bright(), grid
 
-    def seen(self, images):
-        return self.grid
+    def explain(self, images):
+        return Explanation(grids={} if self.grid is None else {'seen': self.grid},
+                           seen_through=None if self.grid is None else 'seen')
 
 
 def spot(row, column):
