@@ -199,7 +199,7 @@ def test_inference_of_warn_takes_turns_with_its_base(monkeypatch):
 
     def counted(folder, ctx):
         metadata, graph = load(folder, ctx)
-        graph.register_forward_hook(lambda *_: order.append(metadata['method']))
+        graph.register_forward_hook(lambda *_: order.append(metadata.method))
         return metadata, graph
 
     monkeypatch.setattr(inference, 'load_exported', counted)

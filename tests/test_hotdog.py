@@ -64,15 +64,16 @@ def test_the_variants_differ_from_it_in_nothing_else(study_name, name, overrides
     assert (load(FINETUNED, *overrides) != load(FINETUNED)) == (name != 'whole')
 
 
-@pytest.mark.parametrize('name', ['hotdog_resnet18_v2', 'hotdog_resnet18_v2_scratch'])
-def test_the_books_own_run(name):
+@pytest.mark.parametrize('name, variant', [('hotdog_resnet18_v2_book', 'whole'),
+                                           ('hotdog_resnet18_v2_scratch_book', 'scratch')])
+def test_the_books_own_run(name, variant):
     """2,000 images in batches of 128: 15 full ones and one of 80; nothing else differs from ours."""
-    ours, book = (load(ROOT / f'configs/finetune/{stem}.yaml') for stem in (name, f'{name}_book'))
+    ours, book = variants()['hotdog', variant], load(ROOT / f'configs/finetune/{name}.yaml')
     assert (book.data.val_fraction, book.data.last_batch, ours.data.last_batch) == (0, 'keep', 'discard')
     rest = replace(book.data, val_fraction=ours.data.val_fraction, last_batch='discard')
     assert replace(book, data=rest) == ours
     images = data.ImageSet('train', [f'{i}.png' for i in range(2000)], np.zeros(2000, 'int64'))
-    loader = run.build.loader_of(book, images, train=True, workers=0)
+    loader = run.build.loader_of(run.build.changed(book, {'data.workers': 0}), images, train=True)
     assert len(loader) == 16 and [len(batch) for batch in loader.order(0)] == [128] * 15 + [80]
 
 

@@ -274,7 +274,8 @@ def test_the_exported_graph_is_that_of_the_plain_network(tmp_path, form):
     settings = dict(classes=list('abc'), eval_view=EvalView(resize=(32, 32)), input_size=(32, 32), mean=(0.5,) * 3,
                     std=(0.25,) * 3)
     pixels = list(rng.randint(0, 256, (2, 32, 32, 3)).astype('uint8'))
-    exported = deploy.export(method.deployed(), tmp_path / 'scaled', method='attention_scaled', images=pixels, **settings)
+    exported = deploy.export(method.deployed(), tmp_path / 'scaled', method='attention_scaled', images=pixels,
+                             **settings)
     deploy.export(plain.net, tmp_path / 'plain', method='finetune', **settings)
     assert exported.difference <= 1e-5
     (symbol, parameters), (other, others) = (
