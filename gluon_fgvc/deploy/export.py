@@ -73,6 +73,8 @@ def export(net, folder, *, classes, eval_view, input_size, mean, std, method, so
     normalize = Normalize(mean, std, prefix='normalize_')
     normalize.collect_params().reset_ctx(ctx)
     height, width = input_size
+    # In prediction oneDNN reorders weights in place: whatever still runs on them must have ended.
+    mx.nd.waitall()
     # Deferred shapes need one forward pass before the parameters can be written.
     scores = net(normalize(mx.nd.zeros((1, height, width, 3), ctx=ctx)))
     if scores.shape != (1, len(classes)):

@@ -37,6 +37,10 @@ class Step:
         :param transform: of the images of a shard, before the network; None leaves them.
         :param losses: in the place of ``method.losses``.
         """
+        if net is not None:
+            # The update before may still be moving BatchNorm's statistics, of which the scheduler does not know, and
+            # this block is another one on the same parameters.
+            mx.nd.waitall()
         totals = []
         for shard in self.shards:
             images = shard.images if transform is None else transform(shard.images)

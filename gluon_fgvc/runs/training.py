@@ -151,6 +151,7 @@ def _check_classes(method, normalize, loader, num_classes, context):
     images = normalize(mx.nd.zeros((2, *size, 3), ctx=context, dtype='uint8'))
     try:
         scores = method.net(images)
+        mx.nd.waitall()  # in prediction oneDNN reorders weights in place: no two blocks on the same ones at a time
         method.train_net(images)
         mx.nd.waitall()
     except mx.MXNetError as error:
