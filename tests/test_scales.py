@@ -53,7 +53,7 @@ def create(name, family, **options):
     return methods.create(name, backbones.get(family, FAMILIES[family]), CLASSES, **options)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def plain(family):
     return first_step(create('finetune', family))
 

@@ -26,7 +26,7 @@ class Given:
     def unreadable(self):
         """Whether the words are not YAML."""
         try:
-            self.value
+            yaml_text.parse(self.text, self.place)
         except ConfigError:
             return True
         return False

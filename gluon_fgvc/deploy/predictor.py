@@ -148,7 +148,7 @@ def load_exported(folder, ctx=None):
                                         os.path.join(folder, PARAMETERS), ctx=ctx or mx.cpu())
         name = metadata.input_name
         _, outputs, _ = block(mx.sym.var(name)).infer_shape(**{name: metadata.shape(1, *metadata.size)})
-    except (mx.MXNetError, AssertionError, ValueError, IOError) as error:
+    except (mx.MXNetError, AssertionError, ValueError, OSError) as error:
         raise CheckpointError(f"exported model '{folder}': graph and parameters do not fit: "
                               f'{_last_line(error)}') from None
     if outputs != [(1, len(metadata.classes))]:

@@ -106,11 +106,11 @@ class Features:
         if digest == self._digest:
             return
         self._rows, parts, count = np.full(len(self._loader.image_set), -1), [], 0
-        for self._batch in self._loader.each_once():
-            indices = self._batch.indices
+        for batch in self._loader.each_once():
+            self._batch, indices = batch, batch.indices
             self._rows[indices] = np.arange(count, count + len(indices))
             count += len(indices)
-            parts += [array.asnumpy() for array in self._features(self._batch.images)]
+            parts += [array.asnumpy() for array in self._features(batch.images)]
         self._values, self._digest = np.concatenate(parts), digest
 
     def _features(self, images):

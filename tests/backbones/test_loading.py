@@ -166,7 +166,7 @@ def test_damage_is_refused_or_leaves_a_usable_net(backbone, tmp_path, length, fl
     except WeightsError as error:
         assert '\n' not in str(error) and str(path) in str(error)
     else:
-        for name, value in values(victim).items():
+        for value in values(victim).values():
             assert np.isfinite(value).all()
 
 

@@ -14,7 +14,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Net(HybridBlock):
     """Parameters are named as those of a method: ``body.0.weight``, ``classifier.weight``."""
 
-    def __init__(self, num_classes=len(CLASSES), pool=None, **kwargs):
+    def __init__(self, num_classes=3, pool=None, **kwargs):
         super().__init__(**kwargs)
         with self.name_scope():
             self.body = nn.HybridSequential()

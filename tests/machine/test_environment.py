@@ -268,8 +268,8 @@ def test_cuda_is_loaded_only_for_the_cuda_wheel(machine):
 
 def check_system(*arguments, code='pass'):
     """Run the tool on a machine changed by ``code``, which sees its module as the dict ``environment``."""
-    runner = ('import runpy, sys, ctypes; {}; sys.argv = ["check_system.py", *sys.argv[1:]]; '
-              'runpy.run_path("tools/check_system.py", run_name="__main__")').format(code)
+    runner = (f'import runpy, sys, ctypes; {code}; sys.argv = ["check_system.py", *sys.argv[1:]]; '
+              'runpy.run_path("tools/check_system.py", run_name="__main__")')
     return subprocess.run([sys.executable, '-S', '-c', runner, *arguments], cwd=ROOT, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

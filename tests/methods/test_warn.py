@@ -284,7 +284,7 @@ def test_maps_and_values():
     method = create(width=2)
     maps, values = method.explain(images()).maps, method.explain(images()).fractions
     assert list(maps) == ['stage4 head 1', 'stage4 head 2', 'stage3 head 1', 'stage3 head 2']
-    for name, mask in maps.items():
+    for mask in maps.values():
         np.testing.assert_allclose(mask.asnumpy().sum((1, 2)), 1, rtol=1e-5)
     assert {title: list(bars) for title, bars in values.items()} == {
         'outputs': ['stage4', 'stage3', 'classifier'], 'stage4': ['head 1', 'head 2'],

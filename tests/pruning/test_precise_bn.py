@@ -13,7 +13,7 @@ def test_it_measures_what_batch_norm_sees():
     scatter_statistics(net)
     batches = [images(4, 14, seed) for seed in range(3)]
     precise_bn(net, batches)
-    for layer, name in ((net.bn1, 'bn1'), (net.bn3, 'bn3')):
+    for layer in (net.bn1, net.bn3):
         assert layer._kwargs['use_global_stats'] is False
     inputs = [net.first(batch).asnumpy() for batch in batches]
     np.testing.assert_allclose(net.bn1.running_mean.data().asnumpy(),

@@ -6,6 +6,7 @@ A first line that names columns must never become an image.
 import csv
 import os
 import re
+from functools import partial
 from typing import NamedTuple, Optional, Tuple
 
 from gluon_fgvc.data.formats.annotations import finite, read_lines, value
@@ -97,7 +98,7 @@ def _row(place, line, cells, columns):
 def _splitter(path, lines):
     """Return the function that divides a line into cells."""
     if path.lower().endswith('.csv'):
-        return lambda line, separator=_separator(path, lines): _cells(line, separator)
+        return partial(_cells, separator=_separator(path, lines))
     if any('\t' in line for line in lines):
         return lambda line: [cell.strip() for cell in line.split('\t')] if '\t' in line else _words(line)
     for separator in ',;':

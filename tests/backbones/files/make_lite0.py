@@ -28,7 +28,7 @@ def run(state, x):
         return x if linear else F.relu6(x)
 
     x, index, maps = convolve(x, '_conv_stem', '_bn0', 3, 2), 0, []
-    for repeat, kernel, stride, expansion, channels in BLOCKS:
+    for repeat, kernel, stride, expansion, _ in BLOCKS:
         if stride == 2:
             maps.append(x)
         for number in range(repeat):
