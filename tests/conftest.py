@@ -10,7 +10,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One thread for each of several workers, so that they do not fight; subprocesses inherit it.
-os.environ.setdefault('OMP_NUM_THREADS', '1' if 'PYTEST_XDIST_WORKER' in os.environ else '2')
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    os.environ['OMP_NUM_THREADS'] = '1'  # not what the process that started the workers has set for itself
+os.environ.setdefault('OMP_NUM_THREADS', '2')
 os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # spinning threads slow a shared machine down
 os.environ.setdefault('MPLBACKEND', 'Agg')
 

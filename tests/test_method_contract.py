@@ -20,7 +20,7 @@ from gluon_fgvc.nn.parameters import compile_net, structural
 IMAGES, CLASSES, SIDE = 3, 4, 64
 EPOCHS = (0, 1, 2, 3, 7, 30)
 # Options that make a method small enough; the other methods run with their defaults.
-SMALL = {'cra_cnn': {'size': 32},
+SMALL = {'cra_cnn': {'size': 32}, 'pmg': {'features': 32},
          'tasn': {'attention_backbone': 'mobilenetv2_0.25', 'attention_size': 64, 'attention_channels': 16,
                   'sampled_size': 64},
          'ssn': {'saliency_backbone': 'mobilenetv2_0.25', 'saliency_size': 64, 'sampled_size': 64}}

@@ -104,7 +104,7 @@ def jigsaw(images, pieces):
     if height % pieces or width % pieces:
         raise ConfigError(f'method.pieces: images of {height} x {width} cannot be cut into {pieces} x {pieces} equal '
                           'pieces; change data.train.crop')
-    order = nd.random.shuffle(nd.arange(pieces * pieces, ctx=images.context))
+    order = nd.random.uniform(shape=(pieces * pieces,), ctx=images.context).argsort()
     tiles = images.reshape((count, channels, pieces, height // pieces, pieces, width // pieces))
     tiles = tiles.transpose((2, 4, 0, 1, 3, 5)).reshape((pieces * pieces, -1))            # (pieces², N·C·h·w)
     tiles = tiles.take(order).reshape((pieces, pieces, count, channels, height // pieces, width // pieces))
