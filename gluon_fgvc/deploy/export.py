@@ -174,7 +174,7 @@ def _read_back(draft, folder, ctx):
 
 def _compare(net, normalize, graph, metadata, images):
     """Return how far ``graph`` is from ``net``: the largest on random images, and one number for each of ``images``."""
-    ctx = next(iter(net.collect_params().values())).list_ctx()[0]
+    ctx = contexts_of(net)[0]
 
     def difference(pixels):
         scores, found = net(normalize(pixels)), graph(pixels if metadata.takes_pixels else normalize(pixels))

@@ -18,6 +18,7 @@ from gluon_fgvc.deploy.metadata import METADATA, PARAMETERS, SYMBOL, Metadata
 from gluon_fgvc.errors import CheckpointError, DataError
 from gluon_fgvc.files import hash_of_file
 from gluon_fgvc.nn import Normalize
+from gluon_fgvc.nn.parameters import compile_net
 
 
 class ImageClassifier:
@@ -96,7 +97,7 @@ class Predictor(ImageClassifier):
     def __init__(self, folder, ctx=None, batch_size=32, fuse=True):
         ctx = ctx or mx.cpu()
         self.metadata, graph = load_exported(folder, ctx)
-        graph.hybridize(static_alloc=True, static_shape=True)
+        compile_net(graph)
         prepare = None
         if not self.metadata.takes_pixels:
             prepare = Normalize(self.metadata.mean, self.metadata.std)

@@ -6,6 +6,7 @@ from mxnet import autograd
 
 from gluon_fgvc.explain.channels import map_of
 from gluon_fgvc.nn.channels import channel as one_channel
+from gluon_fgvc.nn.parameters import contexts_of
 
 BLURS = ('gaussian', 'bilateral')
 
@@ -29,7 +30,7 @@ def maximise(net, layer, channel, side, mean, std, *, steps=40, rate=0.3, blur='
     if blur not in BLURS:
         raise ValueError(f"blur '{blur}' is none of {', '.join(BLURS)}")
     mean, std = np.array(mean, 'float32'), np.array(std, 'float32')
-    ctx = next(iter(net.collect_params().values())).list_ctx()[0]
+    ctx = contexts_of(net)[0]
     rng = np.random.default_rng(seed)
     picture = (0.5 + 0.05 * rng.standard_normal((side, side, 3))).astype('float32')  # on [0, 1]
     block, activations = map_of(net, layer), []
