@@ -16,6 +16,7 @@ from gluon_fgvc.engine.monitor import Monitor
 from gluon_fgvc.engine.step import Shard, Step, named, weighted_sum
 from gluon_fgvc.methods.base import Explanation, Method
 from gluon_fgvc.nn.parameters import compile_net, structural
+from tests.rounding import assert_fused_alike
 
 IMAGES, CLASSES, SIDE = 3, 4, 64
 EPOCHS = (0, 1, 2, 3, 7, 30)
@@ -271,5 +272,4 @@ def test_export_computes_the_same(name, bake, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('error', UserWarning)  # that the graph cannot be fused
         fused, plain = (deploy.Predictor(tmp_path / 'model', fuse=fuse).predict_batch(pixels) for fuse in (True, False))
-    # Where images are sampled by attention, rounding moves places, and on noise the neighbour is another world.
-    np.testing.assert_allclose(fused, plain, rtol=0, atol=1e-2 if name == 'tasn' else 1e-5)
+    assert_fused_alike(name, fused, plain)
