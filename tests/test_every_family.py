@@ -10,7 +10,7 @@ import pytest
 from mxnet import autograd
 
 from gluon_fgvc import backbones, deploy, methods
-from gluon_fgvc.config import EvalView
+from gluon_fgvc.config import SGD, EvalView
 from gluon_fgvc.engine import optim, phases
 from gluon_fgvc.engine.step import named, weighted_sum
 from gluon_fgvc.nn.parameters import structural
@@ -27,12 +27,6 @@ ODD = {'warn': {'width': 3}, 'attention_scaled': {'schedule': 'FABE', 'form': 'o
 SIZE = {'cra_cnn': 'size', 'tasn': 'sampled_size'}  # of the images that the backbone sees
 
 
-class Settings:
-    """An optimizer as configured."""
-
-    name, lr, wd, momentum, clip_gradient = 'sgd', 1e-3, 0.0, 0.9, None
-
-
 def trained(name, family, side):
     """Return a method after one step in each of its phases."""
     mx.random.seed(0)
@@ -47,7 +41,7 @@ def trained(name, family, side):
     labels = mx.nd.arange(IMAGES)
     for phase in method.phases(len(options.get('schedule', 'x'))):
         phases.enter(phase, method.train_net, True)
-        trainer = optim.make_trainer(structural(method.train_net), Settings, 'device')
+        trainer = optim.make_trainer(structural(method.train_net), SGD(lr=1e-3), 'device')
         with autograd.record():
             outputs = named(method.outputs, method.train_net(images))
             total = weighted_sum(method.losses(outputs, labels, phase), phase, labels, None)

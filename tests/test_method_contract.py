@@ -10,7 +10,7 @@ import pytest
 from mxnet import autograd
 
 from gluon_fgvc import backbones, deploy, methods
-from gluon_fgvc.config import EvalView
+from gluon_fgvc.config import SGD, EvalView
 from gluon_fgvc.engine import optim, phases
 from gluon_fgvc.engine.monitor import Monitor
 from gluon_fgvc.engine.step import Shard, Step, named, weighted_sum
@@ -223,7 +223,7 @@ def test_steps_train_what_the_first_phase_says(name):
     for phase in dict((phase.name, phase) for phase in method.phases(max(EPOCHS))).values():
         learning = phases.enter(phase, method.train_net, True)
         parameters = structural(method.train_net)
-        trainer = optim.make_trainer(parameters, Rate, 'device')
+        trainer = optim.make_trainer(parameters, SGD(lr=1e-2), 'device')
         before = {key: parameter.data().asnumpy() for key, parameter in parameters.items()}
         monitor = Monitor(f"epoch 1, phase '{phase.name}'")
         shard = Shard(photographs(), labels(), labels())
@@ -235,12 +235,6 @@ def test_steps_train_what_the_first_phase_says(name):
         assert not (statistics and phase.batch_norm == 'fixed'), phase.name
         row = monitor.row()
         assert np.isfinite(row['train_loss']) and 0 <= row['train_top1'] <= 1
-
-
-class Rate:
-    """An optimizer as configured."""
-
-    name, lr, wd, momentum, clip_gradient = 'sgd', 1e-2, 0.0, 0.9, None
 
 
 @each_method

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gluon_fgvc import backbones, methods
+from gluon_fgvc.config import SGD
 from gluon_fgvc.engine import optim, phases
 from gluon_fgvc.engine.monitor import Monitor
 from gluon_fgvc.engine.step import Shard, Step
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.methods.pmg import jigsaw
 from gluon_fgvc.nn.parameters import structural
-from tests.test_method_contract import Rate
 
 CLASSES = 3
 
@@ -87,7 +87,7 @@ def test_the_updates_of_one_step(monkeypatch):
     phase = method.phases(1)[0]
     phases.enter(phase, method.train_net, True)
     parameters = structural(method.train_net)
-    trainer = optim.make_trainer(parameters, Rate, 'device')
+    trainer = optim.make_trainer(parameters, SGD(lr=1e-2), 'device')
     step = Step(method, phase, method.train_net, trainer, [Shard(images(), mx.nd.array([0, 1]), mx.nd.array([0, 1]))],
                 Monitor("epoch 1, phase 'all'"), 0)
     update = step.update
