@@ -15,21 +15,22 @@ from gluon_fgvc.errors import CheckpointError
 from gluon_fgvc.files import remove, write_atomically
 from gluon_fgvc.nn.parameters import sha256_of, structural, to_numpy
 from gluon_fgvc.run_folder import manifests
-from gluon_fgvc.run_folder.manifests import KINDS, read, remove_unnamed
+from gluon_fgvc.run_folder.manifests import KINDS, read, recover, remove_unnamed
 
-__all__ = ['KINDS', 'load_arrays', 'load_parameters', 'read', 'remove_unnamed', 'save']
+__all__ = ['KINDS', 'load_arrays', 'load_parameters', 'read', 'recover', 'remove_unnamed', 'save']
 
 
 def save(folder, kind, net, record, arrays=None):
     """Write checkpoint ``kind`` ('last' or 'best') of ``net`` and return the hash of its parameters.
 
-    :param record: JSON-able facts; the key ``epoch`` (completed epochs) is required.
+    :param record: JSON-able facts; the key ``epoch`` (completed epochs) is required; ``progress`` may say how many
+        batches of the next one, ``batch``, there were.
     :param arrays: optional named numpy arrays to keep beside the parameters.
     :raises CheckpointError: when what was written does not read back bit for bit (a full disk can go
         unnoticed otherwise); the earlier checkpoint stays as it was.
     """
     folder, parameters = Path(folder), to_numpy(net)
-    stem = manifests.stem_of(folder, kind, record['epoch'])
+    stem = manifests.stem_of(folder, kind, record['epoch'], record.get('progress', {}).get('batch', 0))
     paths = [Path(f'{stem}.params')]
     try:
         digest = _save_parameters(paths[0], parameters)
