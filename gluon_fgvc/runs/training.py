@@ -44,7 +44,7 @@ def train(cfg, folder, *, test=True, source=None, init_from=None):
         remove_leftovers(folder)
         notes = [claim(folder, cfg, source)]
         done = checkpoint.recover(folder, notes.append)
-        log = Log(folder, done['epoch'], done['progress']['step']) if done else Log(folder)
+        log = Log(folder, done)
         for note in filter(None, notes):
             if done['epoch'] < cfg.train.epochs:
                 log.line(note)

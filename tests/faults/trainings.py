@@ -48,8 +48,7 @@ def configuration(folder, method='finetune', options=(), devices=1, workers=0):
 def train(cfg, folder):
     """Train in run folder ``folder``, or go on with what it holds, without the test and the report."""
     folder.mkdir(parents=True, exist_ok=True)
-    done = checkpoint.recover(folder, print)
-    log = Log(folder, done['epoch'], done['progress']['step']) if done else Log(folder)
+    log = Log(folder, checkpoint.recover(folder, print))
     _fit(cfg, data.build(cfg.data), contexts_of(cfg.run.contexts), log, None)
 
 
