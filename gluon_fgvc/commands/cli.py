@@ -59,6 +59,8 @@ def run(main, argv=None):
         message, code = str(error), FAILED
     except KeyboardInterrupt:
         message, code = 'interrupted', 130
+    except MemoryError:
+        message, code = 'not enough memory; smaller batches or images, or fewer data.workers, take less', FAILED
     except OSError as error:
         if not (error.errno in _EXHAUSTED or error.errno in _OUTSIDE and error.filename):
             raise

@@ -7,7 +7,7 @@ from typing import Optional
 from gluon_fgvc.engine import checkpoint, optim
 from gluon_fgvc.engine.average import ParameterAverage
 from gluon_fgvc.engine.monitor import Monitor
-from gluon_fgvc.errors import TrainingError
+from gluon_fgvc.errors import CheckpointError, TrainingError
 from gluon_fgvc.nn.parameters import STATISTICS, contexts_of, structural
 
 
@@ -54,7 +54,7 @@ class State:
         arrays = checkpoint.load_arrays(self.folder, record)
         if self.average:
             self.average.restore(_below(arrays, 'average:'), record['average_steps'])
-        self.now = Progress(**record['progress'])
+        self.now = _progress(self.folder, record)
         self._kept, self._resumed = (self.now.epoch, self.now.batch), (arrays, record)
         return True
 
@@ -68,6 +68,14 @@ class State:
         if resumed is None:
             return
         arrays, record = resumed
+        try:
+            self._take_up(arrays, record, trainer, parameters, fresh)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(f"the last checkpoint in '{self.folder}' is not whole: {error!r}") from None
+
+    def _take_up(self, arrays, record, trainer, parameters, fresh):
         if not fresh:
             optim.restore_states(trainer, parameters, _below(arrays, 'optimizer:'), record['update_counts'])
         if self.now.batch:
@@ -147,6 +155,19 @@ def check_validation(summary):
     if not math.isfinite(summary['loss']):
         raise TrainingError('the validation loss is not finite: the last update left the network broken; lower '
                             'train.optimizer.lr or add a warm-up; the checkpoints of earlier epochs are intact')
+
+
+def _progress(folder, record):
+    """Return the :class:`Progress` of a ``record``, whose types are checked."""
+    try:
+        now = Progress(**record['progress'])
+        score = now.best.get('score', [0, 0])
+        if (any(type(number) is not int or number < 0 for number in (now.epoch, now.batch, now.step, now.without_gain))
+                or len(score) != 2 or not all(isinstance(number, (int, float)) for number in (*score, now.lr or 0))):
+            raise TypeError
+    except (KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"'{folder}': the last checkpoint does not say how far the training had come") from None
+    return now
 
 
 def _below(arrays, prefix):

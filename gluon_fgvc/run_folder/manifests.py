@@ -53,8 +53,8 @@ def read(folder, kind):
     try:
         record = json.loads(path.read_text(encoding='utf-8'))
         files, version, checksum = record['files'], record['format'], record.pop(CHECKSUM, None)
-        whole = checksum in (None, _checksum(record)) and all(isinstance(text, str) for pair in files.items()
-                                                              for text in pair)
+        whole = checksum in (None, _checksum(record))
+        _check_types(record)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(f"'{path}' is not a checkpoint record") from None
     if version != FORMAT:
@@ -108,6 +108,16 @@ def remove_unnamed(folder):
     for path in folder.checkpoints.iterdir():
         if path.relative_to(folder.path).as_posix() not in named:
             remove(path)
+
+
+def _check_types(record):
+    """Raise TypeError or KeyError where ``record`` cannot be that of a checkpoint."""
+    numbers = [record['epoch'], record.get('average_steps', 0), *record.get('update_counts', {}).values(),
+               *(record['progress'][key] for key in ('epoch', 'step') if 'progress' in record)]
+    texts = [text for pair in record['files'].items() for text in pair]
+    if not (all(type(number) is int and 0 <= number < 1 << 53 for number in numbers)
+            and all(isinstance(text, str) for text in texts) and isinstance(record.get('progress', {}), dict)):
+        raise TypeError
 
 
 def _checksum(record):
