@@ -34,6 +34,12 @@ class TrainingError(UserError, RuntimeError):
     """Training cannot go on, e.g. a loss is no longer finite."""
 
 
+class Interrupted(UserError):
+    """The process was asked to end, and has kept what it had (exit code 75, EX_TEMPFAIL: try again)."""
+
+    exit_code = 75
+
+
 class CheckFailed(UserError):
     """A check that the user asked for found problems (exit code 3)."""
 

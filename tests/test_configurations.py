@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 
 from gluon_fgvc import config, runs
-from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.studies import plan_file
-from tests import small_run
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs').rglob('*.yaml'))
@@ -104,12 +102,3 @@ def test_pinned(name, pinned):
         for part in key.split('.'):
             value = getattr(value, part, None) if hasattr(value, part) else getattr(value.options, part)
         assert value == expected, key
-
-
-def test_a_kept_last_batch_has_an_image_for_each_device(tmp_path, monkeypatch):
-    monkeypatch.chdir(small_run.write(tmp_path, train=18))
-    cfg = runs.load_config('cfg.yaml', [('data.val_fraction', 0), ('data.last_batch', 'keep'), ('data.batch_size', 17),
-                                        ('run.contexts', ['cpu0', 'cpu1'])])
-    with pytest.raises(ConfigError, match='data.last_batch keep: 1 images are left for 2 devices'):
-        runs.train(cfg, tmp_path / 'run')
-    assert not (tmp_path / 'run').exists()

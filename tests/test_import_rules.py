@@ -30,7 +30,7 @@ MAY_IMPORT = {
     'data': {'config'},
     'backbones': {'nn', 'weights'},
     'methods': {'config', 'nn', 'backbones'},
-    'engine': {'config', 'nn', 'methods.base', 'run_folder'},
+    'engine': {'config', 'nn', 'methods.base', 'run_folder', 'weights.mxnet_params'},  # a reader that checks sizes
     'deploy': {'config', 'data', 'nn', 'methods.base'},  # data: the resize rule must not be written twice
     'explain': {'nn', 'methods.base', 'engine', 'run_folder'},
     'pages': {'data.images', 'nn', 'engine', 'explain', 'run_folder'},  # images are read in one way

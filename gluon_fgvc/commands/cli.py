@@ -47,8 +47,8 @@ class Parser(argparse.ArgumentParser):
 def run(main, argv=None):
     """Call ``main(argv)`` and return the exit code: errors of user and set-up, and warnings, become one line on stderr.
 
-    0 ok, 1 failed, 2 usage or configuration, 3 a check found problems. Anything that is not the
-    user's to mend keeps its traceback.
+    0 ok, 1 failed, 2 usage or configuration, 3 a check found problems, 75 asked to end by SIGTERM or SIGUSR1 and able
+    to go on. Anything that is not the user's to mend keeps its traceback.
     """
     try:
         with _no_interrupt_lost(), courteous_output(), _warnings_on_one_line():
@@ -59,6 +59,8 @@ def run(main, argv=None):
         message, code = str(error), FAILED
     except KeyboardInterrupt:
         message, code = 'interrupted', 130
+    except MemoryError:
+        message, code = 'not enough memory; smaller batches or images, or fewer data.workers, take less', FAILED
     except OSError as error:
         if not (error.errno in _EXHAUSTED or error.errno in _OUTSIDE and error.filename):
             raise

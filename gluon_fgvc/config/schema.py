@@ -73,6 +73,8 @@ class DataConfig:
     workers: int = option(2, 'how many load images at once; 0 loads in the main thread', minimum=0, maximum=256)
     worker_type: str = option('process', 'what workers are: threads copy nothing, but share one Python interpreter',
                               choices=('process', 'thread'))
+    timeout: int = option(300, 'seconds after which a worker process that is stuck at one image ends the run, naming '
+                               'the image; 0 waits for ever', minimum=0)
     cache: int = option(0, 'MiB of memory, for each split, that keep decoded and resized images for later epochs',
                         minimum=0)
     sampler: str = option('shuffled', "which training images make up an epoch: 'shuffled' all of them once, 'weighted' "
@@ -227,6 +229,7 @@ class RunConfig:
     hybridize: bool = option(True, 'compile the network with static memory')
     log_every: int = option(20, 'steps between log lines (one synchronisation each)', minimum=1)
     save_every: int = option(1, 'epochs between checkpoints', minimum=1)
+    save_every_batches: int = option(0, 'batches between checkpoints within an epoch; 0 is none', minimum=0)
     early_stop_patience: int = option(0, 'epochs without a better validation result before stopping; 0 is off',
                                       minimum=0)
     pointing_game: bool = option(False, 'evaluations also play the energy-based pointing game: which fraction of the '

@@ -5,7 +5,8 @@ neither the worker nor the order matters. Worker processes are those of :mod:`gl
 ``gluon.data.DataLoader``: there a killed worker is noticed after 120 s at best and may leave a lock behind on which
 the main process waits for ever, and full shared memory (64 MiB in a container by default) hangs.
 """
-from typing import NamedTuple
+import mmap
+from typing import NamedTuple, Optional
 
 import numpy as np
 from mxnet import nd
@@ -23,6 +24,7 @@ class Batch(NamedTuple):
     images: nd.NDArray   # (N,H,W,3) uint8
     labels: nd.NDArray   # (N,) or, where the set has targets and this is training, (N,K); float32
     indices: np.ndarray  # (N,) int64, rows of the image set
+    number: Optional[int] = None  # place in the epoch, from 0; None: the next
 
 
 class Loader:
@@ -37,11 +39,12 @@ class Loader:
     :param last: 'keep' or 'discard' a last batch that is not full.
     :param sampler: epoch → indices, of constant ``len``; overrides the order that ``train`` implies.
     :param kinds: the kind of each image, such as its size, so that only images of one kind share a batch.
+    :param timeout: seconds after which a worker process that is stuck at one image is given up; 0 is never.
     :raises DataError: if there is no image, or not one full batch under 'discard'.
     """
 
     def __init__(self, image_set, transform, batch_size, *, train=False, seed=0, workers=0, threads=False,
-                 cache=0, bad_image='fail', last='keep', sampler=None, kinds=None):
+                 cache=0, bad_image='fail', last='keep', sampler=None, kinds=None, timeout=0):
         for value, allowed in ((bad_image, ('fail', 'skip')), (last, ('keep', 'discard'))):
             if value not in allowed:
                 raise ValueError(f"'{value}' is none of {', '.join(allowed)}")
@@ -57,13 +60,15 @@ class Loader:
                             f'set data.batch_size to at most {len(self._sampler)}')
         self._labels = image_set.targets if train and image_set.targets is not None else image_set.labels
         kept = ImageCache(len(image_set), cache, workers or 1) if cache else None
-        samples = [_Samples(image_set, transform, seed if train else None, kept, number)
+        # Where each worker is, in memory that forked ones share: samples begun, and the row of the latest.
+        self._places = np.frombuffer(mmap.mmap(-1, 16 * (workers or 1)), np.int64).reshape(-1, 2)
+        samples = [_Samples(image_set, transform, seed if train else None, kept, number, self._places[number])
                    for number in range(workers or 1)]
         functions = [own.batch for own in samples]
         self._batch, self._workers = functions[0], None
         if workers:
             self._workers = Threads(functions) if threads else Processes(
-                functions, 'loader', 'set data.workers or data.batch_size lower')
+                functions, 'loader', 'set data.workers or data.batch_size lower', self._place_of, timeout)
         self._results, self._closed = iter(()), False
 
     def __len__(self):
@@ -72,15 +77,15 @@ class Loader:
         whole, rest = divmod(len(self._sampler), self._batch_size)
         return whole + (rest > 0 and self._last == 'keep')
 
-    def epoch(self, epoch):
-        """Yield the :class:`Batch` es of ``epoch`` (0, 1, …).
+    def epoch(self, epoch, start=0):
+        """Yield the :class:`Batch` es of ``epoch`` (0, 1, …) from number ``start`` on.
 
         An epoch may be left early; one that was left cannot be continued once the next has begun.
 
         :raises DataError: at a broken image under 'fail', at images of different sizes in one batch, at an image
-            smaller than the crop, if no image could be read, or if a worker died.
+            smaller than the crop, if no image could be read, or if a worker died or is stuck.
         """
-        return self._load(epoch, self.order(epoch))
+        return self._load(epoch, self.order(epoch), start)
 
     def order(self, epoch):
         """Return the indices (n,) of each batch of ``epoch``, without loading anything."""
@@ -95,17 +100,22 @@ class Loader:
         """Return the labels of the images ``indices`` as a batch has them."""
         return nd.array(self._labels[indices], dtype=np.float32)
 
-    def _load(self, epoch, index_batches):
+    def _place_of(self, worker):
+        """Return (what worker ``worker`` has begun, in words for people)."""
+        begun, row = self._places[worker].tolist()
+        return begun, f"image '{self.image_set.paths[row]}'"
+
+    def _load(self, epoch, index_batches, start=0):
         if self._closed:
             raise ValueError('the loader is closed')
-        batches = ([(epoch, int(index)) for index in indices] for indices in index_batches)
+        batches = ([(epoch, int(index)) for index in indices] for indices in index_batches[start:])
         results = self._workers.run(batches) if self._workers else map(self._batch, batches)
-        self._results, count = results, 0
-        for images, indices, broken, fatal in results:
+        self._results, count = results, start
+        for number, (images, indices, broken, fatal) in enumerate(results, start):
             self._note(broken, fatal)
             if len(indices):
                 count += 1
-                yield Batch(nd.array(images, dtype=np.uint8), self.labels(indices), indices)
+                yield Batch(nd.array(images, dtype=np.uint8), self.labels(indices), indices, number)
             if results is not self._results:
                 raise RuntimeError(f'epoch {epoch} cannot go on: another one has begun')
         if not count:
@@ -136,14 +146,15 @@ class Loader:
 class _Samples:
     """Makes batches out of lists of (epoch, index), for worker ``number``."""
 
-    def __init__(self, image_set, transform, seed, cache, number):
+    def __init__(self, image_set, transform, seed, cache, number, place):
         self._set, self._transform, self._seed = image_set, transform, seed
-        self._cache, self._number = cache, number
+        self._cache, self._number, self._place = cache, number, place
 
     def batch(self, keys):
         """Return images (N,H,W,3) or None, indices (N,), broken [(index, reason)], and what ends the run or None."""
         images, indices, broken = [], [], []
         for epoch, index in keys:
+            self._place[:] = self._place[0] + 1, index
             rng = None if self._seed is None else samplers.generator(samplers.AUGMENT, self._seed, epoch, index)
             try:
                 images.append(self._transform(self._image(index), rng))

@@ -6,10 +6,12 @@ a queue behind a lock that a killed one may hold, and outlive a main process tha
 pipe of its own and there is no lock and no shared memory; that a worker died is known at once, and so is, to it, the
 death of its parent.
 """
+import atexit
 import itertools
 import multiprocessing
 import pickle
 import signal
+import time
 import traceback
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -43,10 +45,12 @@ class Processes:
     :param functions: job → result, one for each process; forked, never pickled. Large arrays in a result are sent
         as they are, the rest is pickled.
     :param name, remedy: of the message that a process died.
+    :param place_of: number of a process → (a count that rises as it works, what it is at, in words).
+    :param timeout: seconds without a rise after which a process that is waited for is stuck; 0 is never.
     """
 
-    def __init__(self, functions, name, remedy):
-        self._name, self._remedy = name, remedy
+    def __init__(self, functions, name, remedy, place_of=None, timeout=0):
+        self._name, self._remedy, self._place_of, self._timeout = name, remedy, place_of, timeout
         nd.waitall()  # fork while MXNet's engine is idle
         # Forked children lack the threads of OpenCV's pool and would wait for them for ever.
         threads = cv2.getNumThreads()
@@ -61,13 +65,14 @@ class Processes:
             theirs.close()
             self._processes.append(process)
         cv2.setNumThreads(threads)
+        atexit.register(self.close)  # before multiprocessing's own end, which would wait for them for ever
 
     def run(self, jobs):
         """Yield the result of each of ``jobs``, in order.
 
         A run may be left early; one that was left cannot be continued once the next has begun.
 
-        :raises DataError: what a function raised, or that a process died, which is known at once.
+        :raises DataError: what a function raised, that a process died, which is known at once, or that one is stuck.
         :raises RuntimeError: with the traceback of anything else that a function raised.
         """
         while self._asked:  # an earlier run was left
@@ -88,9 +93,22 @@ class Processes:
     def _take(self):
         worker = self._asked.popleft()
         try:
+            if self._timeout:
+                self._wait_for(worker)
             return _receive(self._pipes[worker])
         except (EOFError, OSError):
             raise self._death(worker) from None
+
+    def _wait_for(self, worker):
+        """Wait until ``worker`` answers or is dead; raise DataError where it is stuck."""
+        before, since = None, time.monotonic()
+        while not self._pipes[worker].poll(min(1, self._timeout)):
+            count, what = self._place_of(worker)
+            if count != before:
+                before, since = count, time.monotonic()
+            elif time.monotonic() - since > self._timeout:
+                raise DataError(f'{self._name} process {self._processes[worker].pid} has been at {what} for '
+                                f'{self._timeout} s; look at that file and its disk, or set data.timeout higher')
 
     def _result(self, value, error):
         if isinstance(error, DataError):
@@ -107,10 +125,11 @@ class Processes:
 
     def close(self):
         """End the processes, whatever they are doing."""
+        atexit.unregister(self.close)
         for pipe in self._pipes:
             pipe.close()
         for process in self._processes:
-            process.terminate()
+            process.kill()  # they ignore gentler words
         for process in self._processes:
             process.join()
 
@@ -148,8 +167,9 @@ class Threads:
 
 def _serve(pipe, parents, function):
     """The life of a worker: it ends when the other end of ``pipe`` is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process to handle
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # What a terminal or a scheduler sends to all processes is for the main one to handle, which may still need batches.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     for parent in parents:  # a forked copy of the other end would keep the pipe open
         parent.close()
     try:

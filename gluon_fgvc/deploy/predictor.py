@@ -140,7 +140,7 @@ def load_exported(folder, ctx=None):
             raise CheckpointError(f"'{path}' is truncated, altered or of another export: its sha256 is {found[:12]}…, "
                                   f"{METADATA} says {metadata.files[name]['sha256'][:12]}…; export the run again")
     symbol_path = os.path.join(folder, SYMBOL)
-    with open(symbol_path, encoding='utf-8') as stream:
+    with open(symbol_path, encoding='utf-8', errors='replace') as stream:  # what is no text is no graph either
         check_graph(stream.read(), symbol_path)
     try:
         with warnings.catch_warnings():

@@ -11,25 +11,27 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
-from gluon_fgvc.errors import CheckpointError
+from gluon_fgvc.errors import CheckpointError, WeightsError
 from gluon_fgvc.files import remove, write_atomically
 from gluon_fgvc.nn.parameters import sha256_of, structural, to_numpy
 from gluon_fgvc.run_folder import manifests
-from gluon_fgvc.run_folder.manifests import KINDS, read, remove_unnamed
+from gluon_fgvc.run_folder.manifests import KINDS, read, recover, remove_unnamed
+from gluon_fgvc.weights.mxnet_params import load_params
 
-__all__ = ['KINDS', 'load_arrays', 'load_parameters', 'read', 'remove_unnamed', 'save']
+__all__ = ['KINDS', 'load_arrays', 'load_parameters', 'read', 'read_parameters', 'recover', 'remove_unnamed', 'save']
 
 
 def save(folder, kind, net, record, arrays=None):
     """Write checkpoint ``kind`` ('last' or 'best') of ``net`` and return the hash of its parameters.
 
-    :param record: JSON-able facts; the key ``epoch`` (completed epochs) is required.
+    :param record: JSON-able facts; the key ``epoch`` (completed epochs) is required; ``progress`` may say how many
+        batches of the next one, ``batch``, there were.
     :param arrays: optional named numpy arrays to keep beside the parameters.
     :raises CheckpointError: when what was written does not read back bit for bit (a full disk can go
         unnoticed otherwise); the earlier checkpoint stays as it was.
     """
     folder, parameters = Path(folder), to_numpy(net)
-    stem = manifests.stem_of(folder, kind, record['epoch'])
+    stem = manifests.stem_of(folder, kind, record['epoch'], record.get('progress', {}).get('batch', 0))
     paths = [Path(f'{stem}.params')]
     try:
         digest = _save_parameters(paths[0], parameters)
@@ -66,10 +68,22 @@ def _save_parameters(path, parameters):
     return digest
 
 
+def read_parameters(folder, record):
+    """Return the parameters, name → NDArray, of a ``record`` that :func:`read` returned; MXNet sees no file of it.
+
+    :raises CheckpointError: if the file is no whole one.
+    """
+    try:
+        arrays = load_params(manifests.file_of(folder, record, '.params'))
+    except WeightsError as error:
+        raise CheckpointError(str(error)) from None
+    return {name: mx.nd.array(array, dtype=array.dtype) for name, array in arrays.items()}
+
+
 def load_parameters(folder, record, net):
     """Load the parameters of a ``record`` that :func:`read` returned into ``net``, names and shapes checked."""
     path = manifests.file_of(folder, record, '.params')
-    stored, own = mx.nd.load(str(path)), structural(net)
+    stored, own = read_parameters(folder, record), structural(net)
     if set(stored) != set(own):
         name = sorted(set(stored) ^ set(own))[0]
         raise CheckpointError(f"'{path}' is of another network: '{name}' is in only one of them")
@@ -80,6 +94,13 @@ def load_parameters(folder, record, net):
 
 
 def load_arrays(folder, record):
-    """Return the named arrays kept beside the parameters."""
-    with np.load(manifests.file_of(folder, record, '.npz'), allow_pickle=False) as arrays:
-        return dict(arrays)
+    """Return the named arrays kept beside the parameters.
+
+    :raises CheckpointError: if the file is no whole one.
+    """
+    path = manifests.file_of(folder, record, '.npz')
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception as error:  # a damaged file makes zipfile and numpy raise nearly everything
+        raise CheckpointError(f"'{path}' is damaged: {error}") from None

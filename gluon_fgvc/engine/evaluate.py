@@ -5,7 +5,7 @@ import numpy as np
 from mxnet import autograd
 from mxnet.gluon.utils import split_and_load
 
-from gluon_fgvc.engine import metrics
+from gluon_fgvc.engine import ending, metrics
 from gluon_fgvc.errors import DataError
 from gluon_fgvc.run_folder import RunFolder
 
@@ -30,6 +30,7 @@ def predict_together(members, contexts, progress=None):
     firsts = [next(i for i, (owner, _) in enumerate(views) if owner == number) for number in range(len(members))]
     together, alone, image_set = [], [[] for _ in members], members[0][0][2].image_set
     for batches in zip(*(loader.epoch(0) for _, (_, _, loader) in views)):
+        ending.stop_if_asked()
         indices = batches[0].indices
         if not all(np.array_equal(batch.indices, indices) for batch in batches):
             raise DataError(f"split '{image_set.name}': an image could be read for one view and not for another")

@@ -10,6 +10,7 @@ from gluon_fgvc.engine.evaluate import predict
 from gluon_fgvc.engine.reuse import Feeds
 from gluon_fgvc.engine.state import State, check_validation
 from gluon_fgvc.engine.train_epoch import train_epoch
+from gluon_fgvc.errors import Interrupted
 from gluon_fgvc.nn.parameters import compile_net, contexts_of, structural
 
 
@@ -30,6 +31,7 @@ def fit(method, data, cfg, log):
     :param cfg: configuration, of which ``train``, ``run`` and ``data.batch_size`` are used.
     :param log: :class:`~.log.Log` of the run folder, which also receives the checkpoints.
     :raises TrainingError: when a loss is no longer finite; checkpoints are those of earlier epochs.
+    :raises Interrupted: when the process was asked to end, see :mod:`.ending`; the checkpoint is of that batch.
 
     The random numbers of a step come from (seed, step), those of a sample from (seed, epoch, index), so a
     resumed run repeats an uninterrupted one bit for bit (for one kind of processor and number of threads).
@@ -37,31 +39,35 @@ def fit(method, data, cfg, log):
     training, trainer = Training(method, data, cfg, log), None
     timeline = phases.timeline(method.phases(cfg.train.epochs), cfg.train.epochs)
     state = State(log.folder, method.train_net, cfg.train)
-    if state.resume():
-        log.line(f'resuming after epoch {state.now.epoch}')
+    if state.resume(log.line):
+        log.line(f'resuming after {state.now}')
 
     for epoch in range(state.now.epoch, cfg.train.epochs):
         if _has_stopped(state.now, cfg.run):
             log.line(f'stopped: no better validation {cfg.train.select_by} for {state.now.without_gain} epochs')
             break
         started, stretch = time.time(), timeline[epoch]
-        fresh = stretch.phase.fresh_optimizer and epoch == stretch.first
+        fresh = stretch.phase.fresh_optimizer and epoch == stretch.first and not state.now.batch
         if trainer is None or stretch.phase is not timeline[epoch - 1].phase:
             training.enter(stretch.phase)
         if trainer is None or fresh:
             trainer = optim.make_trainer(training.parameters, cfg.train.optimizer, cfg.run.kvstore)
-        state.restore_optimizer(trainer, training.parameters, fresh)
+        state.begin_epoch(f"epoch {epoch + 1}, phase '{stretch.phase.name}'", trainer, training.parameters, fresh)
 
-        row = {'epoch': epoch, 'phase': stretch.phase.name, **train_epoch(training, stretch, trainer, state)}
-        if data.val is not None:
-            row.update(training.validate(state))
+        try:
+            row = {'epoch': epoch, 'phase': stretch.phase.name, **train_epoch(training, stretch, trainer, state)}
+            if data.val is not None:
+                row.update(training.validate(state))
+        except Interrupted as request:
+            training.keep(state, trainer)
+            raise Interrupted(f'{request}: all is kept up to {state.now}; --resume goes on there') from None
         better = state.judge(row)
         _report(training, stretch.phase, {**row, 'seconds': round(time.time() - started, 2)}, better)
         if better:
             state.keep_best()
         is_last = state.now.epoch == cfg.train.epochs or _has_stopped(state.now, cfg.run)
         if state.now.epoch % cfg.run.save_every == 0 or is_last:
-            digest = state.keep_last(optim.states(trainer, training.parameters))
+            digest = training.keep(state, trainer)
             if is_last:
                 log.line(f'parameters after epoch {state.now.epoch}: sha256 {digest}')
     return state.now
@@ -86,6 +92,15 @@ class Training:
         self.feed, cheaper = self._feeds.of(phase, self.cfg.train, self.cfg.run.hybridize)
         self.log.line(f"phase '{phase.name}': {len(learning)} of {len(self.parameters)} parameters learn, BatchNorm "
                       f'statistics {phase.batch_norm}' + (f'; {cheaper}' if cheaper else ''))
+
+    def keep(self, state, trainer):
+        """Write the checkpoint 'last' and return the hash of its parameters; None if it is there already."""
+        if not state.is_kept:
+            if state.now.batch:
+                mx.nd.waitall()
+                state.monitor.stop_if_bad()
+                state.monitor.stop_if_broken(self.parameters)
+            return state.keep_last(optim.states(trainer, self.parameters))
 
     def validate(self, state):
         """Return what the validation split says of the network that would be kept, ``val_…``."""

@@ -10,13 +10,15 @@ from gluon_fgvc.run_folder import RunFolder
 class Log:
     """Writes lines for people and records for programs into ``folder``.
 
-    :param completed: number of completed epochs; records of later ones, left by a run that was cut off,
-        are dropped so that a resumed log equals an uninterrupted one.
+    :param done: record of the checkpoint that training goes on from, if any; later records, left by a run that was cut
+        off, are dropped so that a resumed log equals an uninterrupted one.
     """
 
-    def __init__(self, folder, completed=0):
+    def __init__(self, folder, done=None):
         self.folder = RunFolder(folder)
-        self.records = [record for record in self.folder.read_records() if record['epoch'] < completed]
+        epoch, step = (done['epoch'], done['progress']['step']) if done else (0, 0)
+        self.records = [record for record in self.folder.read_records()
+                        if record['epoch'] < epoch or 'step' in record and record['step'] <= step]
         self.folder.write_records(self.records)
 
     def line(self, text):

@@ -108,14 +108,33 @@ class RunningMeans:
         self.sums[key] = self.sums[key] + total if key in self.sums else total
         self.counts[name] = self.counts.get(name, 0) + values.size
 
-    def read(self):
-        """Return name → mean as floats and start anew."""
+    def means(self):
+        """Return name → mean as floats. One synchronisation."""
         totals = {}
         for (name, _), value in self.sums.items():
             totals[name] = totals.get(name, 0.0) + value.asscalar()
-        means = {name: float(total) / self.counts[name] for name, total in totals.items()}
+        return {name: float(total) / self.counts[name] for name, total in totals.items()}
+
+    def read(self):
+        """Return :meth:`means` and start anew."""
+        means = self.means()
         self.__init__()
         return means
+
+    def state(self):
+        """Return (sums, counts): ``<name>@<device>``, numbered as they came, → numpy (1,), and name → int."""
+        devices = list(dict.fromkeys(context for _, context in self.sums))
+        return ({f'{name}@{devices.index(context)}': value.asnumpy() for (name, context), value in self.sums.items()},
+                dict(self.counts))
+
+    def restore(self, sums, counts, contexts):
+        """Take up where :meth:`state` left off, on the devices ``contexts``, of which there may be fewer now."""
+        self.sums, self.counts = {}, dict(counts)
+        for key, value in sums.items():
+            name, _, device = key.rpartition('@')
+            context = contexts[min(int(device), len(contexts) - 1)]
+            value = nd.array(value, ctx=context, dtype=value.dtype)
+            self.sums[name, context] = self.sums[name, context] + value if (name, context) in self.sums else value
 
 
 class FirstBad:

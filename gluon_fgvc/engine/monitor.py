@@ -58,9 +58,24 @@ class Monitor:
                 epoch, phase = self.place.split(', ', 1)
                 raise TrainingError(f"parameter '{name}' is not finite after {epoch} ({phase}); {REMEDY}")
 
+    def state(self):
+        """Return (arrays, counts), JSON-able counts, with which :meth:`restore` goes on in the middle of an epoch."""
+        arrays, counts = {}, {'terms': list(self._terms)}
+        for name, means in (('line', self._since_line), ('epoch', self._epoch)):
+            sums, counts[name] = means.state()
+            arrays.update({f'{name}:{key}': value for key, value in sums.items()})
+        return arrays, counts
+
+    def restore(self, arrays, counts, contexts):
+        """Take up where :meth:`state` left off; ``contexts`` are the devices there are now."""
+        self._terms = dict.fromkeys(counts['terms'])
+        for name, means in (('line', self._since_line), ('epoch', self._epoch)):
+            means.restore({key[len(name) + 1:]: value for key, value in arrays.items() if key.startswith(f'{name}:')},
+                          counts[name], contexts)
+
     def row(self):
         """Return the means over the epoch, ``train_…``; a single term says no more than the loss and is left out."""
-        means = self._epoch.read()
+        means = self._epoch.means()
         if len(self._terms) == 1:
             means.pop(f'train_{next(iter(self._terms))}')
         return means

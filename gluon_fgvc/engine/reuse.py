@@ -92,14 +92,15 @@ class Features:
         batch = next(self._loader.each_once())
         return self._features(batch.images[:1])[0].size * 4 * len(self._loader.image_set) <= LIMIT
 
-    def epoch(self, epoch):
+    def epoch(self, epoch, start=0):
         """Yield the batches that the loader would, with features (n,…) float32 for images."""
         self._compute()
-        for indices in self._loader.order(epoch):
+        for number, indices in enumerate(self._loader.order(epoch)[start:], start):
             indices = indices[self._rows[indices] >= 0]  # a broken image that is skipped has no features
             if len(indices):
                 yield self._batch._replace(images=nd.array(self._values[self._rows[indices]]),
-                                           labels=self._loader.labels(indices), indices=indices)
+                                           labels=self._loader.labels(indices), indices=indices,
+                                           number=number)
 
     def _compute(self):
         digest = sha256_of(to_numpy(self._trunk))

@@ -2,20 +2,31 @@
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Optional
 
 from gluon_fgvc.engine import checkpoint, optim
 from gluon_fgvc.engine.average import ParameterAverage
-from gluon_fgvc.errors import TrainingError
+from gluon_fgvc.engine.monitor import Monitor
+from gluon_fgvc.errors import CheckpointError, TrainingError
+from gluon_fgvc.nn.parameters import STATISTICS, contexts_of, structural
 
 
 @dataclass
 class Progress:
-    """Where a training stands after ``epoch`` completed epochs."""
+    """Where a training stands after ``epoch`` completed epochs, and within the next after ``batch`` batches.
+
+    Behind the last batch of an epoch all devices hold the same statistics, and validation comes next.
+    """
 
     epoch: int = 0
+    batch: int = 0
     step: int = 0
+    lr: Optional[float] = None                # of the last step
     best: dict = field(default_factory=dict)  # epoch, value and split of the best checkpoint
     without_gain: int = 0                     # epochs since then, for early stopping
+
+    def __str__(self):
+        return f'epoch {self.epoch}' + (f' and {self.batch} batches' if self.batch else '')
 
 
 class State:
@@ -27,11 +38,15 @@ class State:
     def __init__(self, folder, net, settings):
         self.folder, self.net, self.select_by = folder, net, settings.select_by
         self.average = ParameterAverage(net, settings.ema) if settings.ema else None
-        self.now, self._optimizer = Progress(), None
+        self.now, self.monitor, self._resumed = Progress(), None, None
+        self._kept = 0, 0
 
-    def resume(self):
-        """Take up the last checkpoint; return whether there was one."""
-        record = checkpoint.read(self.folder, 'last')
+    def resume(self, say):
+        """Take up the last good checkpoint; return whether there was one.
+
+        :param say: is told, in one line, where the last one is damaged and the one before it takes its place.
+        """
+        record = checkpoint.recover(self.folder, say)
         if record is None:
             return False
         checkpoint.remove_unnamed(self.folder)
@@ -39,15 +54,37 @@ class State:
         arrays = checkpoint.load_arrays(self.folder, record)
         if self.average:
             self.average.restore(_below(arrays, 'average:'), record['average_steps'])
-        self.now = Progress(**record['progress'])
-        self._optimizer = _below(arrays, 'optimizer:'), record['update_counts']
+        self.now = _progress(self.folder, record)
+        self._kept, self._resumed = (self.now.epoch, self.now.batch), (arrays, record)
         return True
 
-    def restore_optimizer(self, trainer, parameters, fresh):
-        """Give ``trainer`` the momenta of the checkpoint, once after :meth:`resume`, unless it is to be ``fresh``."""
-        if self._optimizer and not fresh:
-            optim.restore_states(trainer, parameters, *self._optimizer)
-        self._optimizer = None
+    def begin_epoch(self, place, trainer, parameters, fresh):
+        """Watch an epoch anew; right after :meth:`resume` with what the checkpoint knew of it, and of the optimizer.
+
+        :param place: words for errors, see :class:`~.monitor.Monitor`.
+        :param fresh: whether the optimizer is to forget.
+        """
+        self.monitor, resumed, self._resumed = Monitor(place), self._resumed, None
+        if resumed is None:
+            return
+        arrays, record = resumed
+        try:
+            self._take_up(arrays, record, trainer, parameters, fresh)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(f"the last checkpoint in '{self.folder}' is not whole: {error!r}") from None
+
+    def _take_up(self, arrays, record, trainer, parameters, fresh):
+        if not fresh:
+            optim.restore_states(trainer, parameters, _below(arrays, 'optimizer:'), record['update_counts'])
+        if self.now.batch:
+            self.monitor.restore(_below(arrays, 'monitor:'), record['monitor'], contexts_of(self.net))
+            for name, array in _below(arrays, 'device').items():
+                device, _, name = name.partition(':')
+                replicas = parameters[name].list_data()
+                if int(device) < len(replicas):
+                    replicas[int(device)][:] = array
 
     def judge(self, row):
         """Count the epoch of ``row`` as completed, and return whether it is the best so far.
@@ -56,7 +93,7 @@ class State:
         """
         validated, epoch = 'val_loss' in row, self.now.epoch
         better = not validated or not self.now.best or _score(row, self.select_by) > self.now.best['score']
-        self.now.epoch = epoch + 1
+        self.now.epoch, self.now.batch = epoch + 1, 0
         self.now.without_gain = 0 if better else self.now.without_gain + 1
         if better:
             self.now.best = self._chosen(epoch, row) if validated else {'epoch': epoch, 'split': None}
@@ -88,7 +125,21 @@ class State:
             arrays.update({f'average:{name}': array for name, array in self.average.state().items()})
         record = {'epoch': self.now.epoch, 'progress': vars(self.now), 'update_counts': counts,
                   'average_steps': self.average.steps if self.average else 0}
-        return checkpoint.save(self.folder, 'last', self.net, record, arrays)
+        if self.now.batch:
+            watched, record['monitor'] = self.monitor.state()
+            arrays.update({f'monitor:{name}': array for name, array in watched.items()})
+            # Within an epoch each device has statistics of BatchNorm of its own; the first one's are in the parameters.
+            arrays.update({f'device{device}:{name}': array.asnumpy()
+                           for name, parameter in structural(self.net).items() if name.endswith(STATISTICS)
+                           for device, array in enumerate(parameter.list_data()) if device})
+        digest = checkpoint.save(self.folder, 'last', self.net, record, arrays)
+        self._kept = self.now.epoch, self.now.batch
+        return digest
+
+    @property
+    def is_kept(self):
+        """Whether the checkpoint 'last' is of this batch; of an untrained network there need be none."""
+        return self._kept == (self.now.epoch, self.now.batch)
 
     def averaged(self):
         """Return a context in which the network has the averaged parameters, or its own where there is no average."""
@@ -104,6 +155,19 @@ def check_validation(summary):
     if not math.isfinite(summary['loss']):
         raise TrainingError('the validation loss is not finite: the last update left the network broken; lower '
                             'train.optimizer.lr or add a warm-up; the checkpoints of earlier epochs are intact')
+
+
+def _progress(folder, record):
+    """Return the :class:`Progress` of a ``record``, whose types are checked."""
+    try:
+        now = Progress(**record['progress'])
+        score = now.best.get('score', [0, 0])
+        if (any(type(number) is not int or number < 0 for number in (now.epoch, now.batch, now.step, now.without_gain))
+                or len(score) != 2 or not all(isinstance(number, (int, float)) for number in (*score, now.lr or 0))):
+            raise TypeError
+    except (KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"'{folder}': the last checkpoint does not say how far the training had come") from None
+    return now
 
 
 def _below(arrays, prefix):

@@ -51,7 +51,22 @@ class Step:
             totals.append(total)
             self.monitor.see(self.number, terms, total, outputs.get('logits'), shard.labels)
         autograd.backward(totals)
+        idle = set(self.trainer._contexts) - {total.context for total in totals}
+        if idle:
+            _rest(self.trainer._params, idle)
         self.trainer.step(sum(len(shard.images) for shard in self.shards), ignore_stale_grad=net is not None)
+
+
+def _rest(parameters, idle):
+    """Let the devices ``idle``, for which a small batch had no image, take part in the update with a gradient of 0."""
+    for parameter in parameters:
+        if parameter.grad_req == 'null':
+            continue
+        moved = any(array._fresh_grad for array in parameter.list_data() if array.context not in idle)
+        for array, gradient in zip(parameter.list_data(), parameter.list_grad()):
+            if array.context in idle:
+                gradient[:] = 0
+                array._fresh_grad = moved
 
 
 def named(names, outputs):

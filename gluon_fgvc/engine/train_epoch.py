@@ -5,55 +5,71 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.utils import split_and_load
 
-from gluon_fgvc.engine import optim, targets
+from gluon_fgvc.engine import ending, optim, targets
 from gluon_fgvc.engine.log import progress
-from gluon_fgvc.engine.monitor import Monitor
 from gluon_fgvc.engine.step import Shard, Step
 from gluon_fgvc.nn.parameters import unite_statistics
 
 
 def train_epoch(training, stretch, trainer, state):
-    """Train the next epoch of ``state`` and return its row of means; a new :class:`~.monitor.Monitor` has watched it.
+    """Train what is left of the next epoch of ``state`` and return its row of means.
+
+    Between batches ``state`` is whole: it is kept every ``run.save_every_batches``, and by whoever catches
+    :class:`~gluon_fgvc.errors.Interrupted`.
 
     :param training: :class:`~gluon_fgvc.engine.fit.Training`, with its phase entered.
     :param stretch: :class:`~gluon_fgvc.engine.phases.Stretch`, over which the learning rate is scheduled.
     :returns: dict: ``lr`` of the last step, ``train_loss``, ``train_top1`` and, of several terms, ``train_<term>``.
     :raises TrainingError: when a loss or a parameter is no longer finite.
+    :raises Interrupted: when the process was asked to end.
     """
-    settings, run, epoch, now = training.cfg.train, training.cfg.run, state.now.epoch, state.now
-    loader, rate = training.feed.train, None
-    monitor = Monitor(f"epoch {epoch + 1}, phase '{stretch.phase.name}'")
-    mark, seen, total = time.time(), 0, len(loader) * training.cfg.data.batch_size
-    with progress(total, f'epoch {epoch + 1}/{settings.epochs}') as bar:
-        for batch_number, batch in enumerate(loader.epoch(epoch)):
-            if len(batch.indices) < len(training.contexts):  # broken images have left too few for all devices
-                now.step += 1
-                continue
-            rate = optim.learning_rate(settings.schedule, settings.optimizer.lr,
-                                       epoch - stretch.first + batch_number / len(loader), stretch.length)
-            trainer.set_learning_rate(rate)
+    settings, run, now, monitor = training.cfg.train, training.cfg.run, state.now, state.monitor
+    loader, epoch = training.feed.train, now.epoch
+    ending.stop_if_asked()
+    mark, seen, batches, ended = time.time(), 0, len(loader), now.batch == len(loader)
+    with progress(batches * training.cfg.data.batch_size, f'epoch {epoch + 1}/{settings.epochs}') as bar:
+        bar.update(now.batch * training.cfg.data.batch_size)
+        # A loader of somebody else's may not know where to start, and need not where it is the beginning.
+        for batch in loader.epoch(epoch, now.batch) if now.batch else loader.epoch(epoch):
+            number = now.batch if batch.number is None else batch.number
+            now.lr = optim.learning_rate(settings.schedule, settings.optimizer.lr,
+                                         epoch - stretch.first + number / batches, stretch.length)
+            trainer.set_learning_rate(now.lr)
             generator = _seed_step(run.seed, now.step)
             training.method.step(Step(training.method, stretch.phase, training.feed.train_net, trainer,
                                       _shards(training, batch, generator), monitor, now.step,
                                       training.class_weights))
             if state.average:
                 state.average.update()
-            now.step += 1
+            now.step, now.batch = now.step + 1, number + 1
             seen += len(batch.indices)
             bar.update(len(batch.indices))
             if now.step % run.log_every == 0:
                 means, clock = monitor.read(), time.time()
                 speed, mark, seen = seen / max(clock - mark, 1e-9), clock, 0
-                training.log.record(kind='train', epoch=epoch, step=now.step, phase=stretch.phase.name, lr=rate,
+                training.log.record(kind='train', epoch=epoch, step=now.step, phase=stretch.phase.name, lr=now.lr,
                                     **means, images_per_s=round(speed, 2))
                 bar.set_postfix_str(f"loss {means['loss']:.4f} top1 {means.get('top1', float('nan')):.3f}")
-    # A compiled backward pass moves BatchNorm's statistics unseen by the scheduler: nothing may read
-    # them (validation, checkpoint) before it has ended.
-    mx.nd.waitall()
-    unite_statistics(training.parameters)
+            if now.batch < batches:
+                _keep_if_due(training, trainer, state)
+                ending.stop_if_asked()
+    if not ended:  # resumed behind the last batch, the statistics are one already
+        # A compiled backward pass moves BatchNorm's statistics unseen by the scheduler: nothing may read
+        # them (validation, checkpoint) before it has ended.
+        mx.nd.waitall()
+        unite_statistics(training.parameters)
+        now.batch = batches
+        _keep_if_due(training, trainer, state)
     monitor.stop_if_bad()
     monitor.stop_if_broken(training.parameters)
-    return {'lr': rate, **monitor.row()}
+    ending.stop_if_asked()
+    return {'lr': now.lr, **monitor.row()}
+
+
+def _keep_if_due(training, trainer, state):
+    every = training.cfg.run.save_every_batches
+    if every and state.now.batch % every == 0:
+        training.keep(state, trainer)
 
 
 def _seed_step(seed, step):
@@ -66,8 +82,9 @@ def _seed_step(seed, step):
 def _shards(training, batch, generator):
     """Spread ``batch`` over the devices, normalised, its labels turned into what the losses are held to."""
     settings, shards = training.cfg.train, []
-    for images, labels in zip(split_and_load(batch.images, training.contexts, even_split=False),
-                              split_and_load(batch.labels, training.contexts, even_split=False)):
+    contexts = training.contexts[:len(batch.indices)]  # a small last batch leaves devices idle
+    for images, labels in zip(split_and_load(batch.images, contexts, even_split=False),
+                              split_and_load(batch.labels, contexts, even_split=False)):
         images, wanted = training.feed.prepare(images), labels
         if settings.label_smoothing or settings.mixup:
             wanted = targets.probabilities(labels, training.data.num_classes, settings.label_smoothing)

@@ -34,6 +34,7 @@ class RunFolder:
     pruned = _Entry('pruned.params')                    # what the training of a pruned network begins with
     pruning = _Entry('prune.json')                      # what was pruned, cost and saved
     last = _Entry('last.json')                          # manifest: where a resumed training goes on
+    previous = _Entry('previous.json')                  # manifest: the checkpoint before the last
     best = _Entry('best.json')                          # manifest: the epoch that validation chose
     checkpoints = _Entry('checkpoints')                 # folder of the files that the manifests name
     log = _Entry('log.txt')                             # lines for people
@@ -164,9 +165,10 @@ class RunFolder:
         except (KeyError, TypeError):
             raise CheckpointError(f"'{self}' has no 'best' checkpoint yet") from None
 
-    def forget_best(self):
-        """Remove the best checkpoint's manifest: of a run that ended before there was one to resume."""
-        remove(self.best)
+    def forget_checkpoints(self):
+        """Remove the manifests: of a run that ended before there was a checkpoint to resume."""
+        for manifest in (self.best, self.previous):
+            remove(manifest)
 
     # --- what evaluations say ----------------------------------------------------------------
 

@@ -1,8 +1,10 @@
 """Manifests: ``last.json`` and ``best.json`` name the files of a checkpoint with their SHA-256.
 
 New files get new names, and the manifest, replaced in one step, is what makes them count; only then, and when training
-resumes, are files removed that no manifest names.
+resumes, are files removed that no manifest names. The last checkpoint but one stays, under ``previous.json``, in case
+the last is damaged.
 """
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,23 +14,32 @@ from gluon_fgvc.run_folder.folder import RunFolder
 
 FORMAT = 1
 KINDS = ('last', 'best')
+CHECKSUM = 'manifest_sha256'  # of all else in a manifest; those of earlier versions have none
 
 
 def _manifest(folder, kind):
     return getattr(RunFolder(folder), kind)
 
 
-def stem_of(folder, kind, epoch):
-    """Return the path, but for its ending, of the files of a checkpoint after ``epoch`` epochs; its folder is made."""
+def stem_of(folder, kind, epoch, batch=0):
+    """Return the path, but for its ending, of the files of a checkpoint; its folder is made.
+
+    :param epoch: completed epochs, and ``batch`` batches of the next.
+    """
     parent = RunFolder(folder).checkpoints
     parent.mkdir(exist_ok=True)
-    return parent / f'{kind}-{epoch:04d}'
+    return parent / (f'{kind}-{epoch:04d}' + (f'-{batch:06d}' if batch else ''))
 
 
 def write(folder, kind, record, paths):
     """Make ``paths``, files in ``folder``, the checkpoint ``kind``, with ``record`` as what is known of it."""
     files = {path.relative_to(folder).as_posix(): hash_of_file(path) for path in paths}
-    write_atomically(_manifest(folder, kind), json.dumps({'format': FORMAT, **record, 'files': files}, indent=1) + '\n')
+    record = {'format': FORMAT, **record, 'files': files}
+    text = json.dumps({**record, CHECKSUM: _checksum(record)}, indent=1) + '\n'
+    manifest = _manifest(folder, kind)
+    if kind == 'last' and manifest.exists():
+        write_atomically(_manifest(folder, 'previous'), manifest.read_bytes())
+    write_atomically(manifest, text)
 
 
 def read(folder, kind):
@@ -41,16 +52,42 @@ def read(folder, kind):
         return None
     try:
         record = json.loads(path.read_text(encoding='utf-8'))
-        files, version = record['files'], record['format']
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+        files, version, checksum = record['files'], record['format'], record.pop(CHECKSUM, None)
+        whole = checksum in (None, _checksum(record))
+        _check_types(record)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(f"'{path}' is not a checkpoint record") from None
     if version != FORMAT:
         raise CheckpointError(f"'{path}' has checkpoint format {version}, this version reads {FORMAT}")
+    if not whole:
+        raise CheckpointError(f"'{path}' was changed or is damaged (SHA-256 differs)")
     for name, digest in files.items():
         if not (folder / name).is_file():
             raise CheckpointError(f"checkpoint file '{folder / name}' is missing")
         if hash_of_file(folder / name) != digest:
             raise CheckpointError(f"checkpoint file '{folder / name}' was changed or is damaged (SHA-256 differs)")
+    return record
+
+
+def recover(folder, say):
+    """Return the record of the last good checkpoint, or None if there is none: the last, or else the one before it.
+
+    Where the last one is damaged, the one before becomes the last, which ``say`` is told in one line.
+
+    :raises CheckpointError: when neither is good.
+    """
+    try:
+        return read(folder, 'last')
+    except (CheckpointError, OSError) as error:
+        damage = error
+    try:
+        record = read(folder, 'previous')
+    except (CheckpointError, OSError):
+        record = None
+    if record is None:
+        raise damage
+    write_atomically(_manifest(folder, 'last'), _manifest(folder, 'previous').read_bytes())
+    say(f"the last checkpoint cannot be used: {damage}; the one before it takes its place")
     return record
 
 
@@ -63,7 +100,7 @@ def remove_unnamed(folder):
     """Remove checkpoint files that no manifest names: what a kill left half written or unremoved."""
     folder = RunFolder(folder)
     try:
-        paths = [_manifest(folder, kind) for kind in KINDS]
+        paths = [_manifest(folder, kind) for kind in (*KINDS, 'previous')]
         manifests = [json.loads(path.read_text(encoding='utf-8')) for path in paths if path.exists()]
         named = {name for manifest in manifests for name in manifest['files']}
     except (ValueError, KeyError, TypeError):
@@ -71,3 +108,17 @@ def remove_unnamed(folder):
     for path in folder.checkpoints.iterdir():
         if path.relative_to(folder.path).as_posix() not in named:
             remove(path)
+
+
+def _check_types(record):
+    """Raise TypeError or KeyError where ``record`` cannot be that of a checkpoint."""
+    numbers = [record['epoch'], record.get('average_steps', 0), *record.get('update_counts', {}).values(),
+               *(record['progress'][key] for key in ('epoch', 'step') if 'progress' in record)]
+    texts = [text for pair in record['files'].items() for text in pair]
+    if not (all(type(number) is int and 0 <= number < 1 << 53 for number in numbers)
+            and all(isinstance(text, str) for text in texts) and isinstance(record.get('progress', {}), dict)):
+        raise TypeError
+
+
+def _checksum(record):
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -81,6 +81,7 @@ def loader_of(cfg, image_set, *, train=False, transform=None, kinds=None):
     return data.Loader(image_set, transform, cfg.data.batch_size, train=train, seed=cfg.run.seed,
                        workers=cfg.data.workers, threads=cfg.data.worker_type == 'thread', cache=cfg.data.cache,
                        bad_image=cfg.data.bad_image, last=cfg.data.last_batch if train else 'keep', kinds=kinds,
+                       timeout=cfg.data.timeout,
                        sampler=data.samplers.Weighted(image_set.labels, cfg.run.seed) if weighted else None)
 
 

@@ -71,7 +71,7 @@ def claim(folder, cfg, source):
         if plan is not None and files.widths.read_bytes() != plan:
             raise ConfigError(f"cannot resume '{folder}': backbone.widths '{cfg.backbone.widths}' is another plan now")
     else:
-        files.forget_best()
+        files.forget_checkpoints()
     if plan is not None:  # the run does not depend on the file it came from
         files.write_widths(plan)
     files.describe(config.dump(cfg), source.classes, split, now)
@@ -120,8 +120,8 @@ def check_same_split(folder, split, names):
 
 
 # Keys that change where and how a run executes but not what it learns.
-_FREE = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.work_dir', 'run.pointing_game',
-         'data.workers', 'data.worker_type')
+_FREE = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.save_every_batches', 'run.work_dir',
+         'run.pointing_game', 'data.workers', 'data.worker_type', 'data.timeout')
 
 
 def _check_same(path, cfg, free):

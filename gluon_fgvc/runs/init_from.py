@@ -1,10 +1,7 @@
 """Starting a training from the weights of another run: of another class count, learning rate or length, too."""
-import mxnet as mx
-
 from gluon_fgvc.engine import checkpoint
 from gluon_fgvc.errors import CheckpointError
 from gluon_fgvc.nn.parameters import structural
-from gluon_fgvc.run_folder import manifests
 from gluon_fgvc.runs.folder import existing_folder
 
 
@@ -20,8 +17,7 @@ def load_from(folder, net, which='best'):
     record = checkpoint.read(folder, which)
     if record is None:
         raise CheckpointError(f"'{folder}' has no '{which}' checkpoint yet to start from")
-    path = manifests.file_of(folder, record, '.params')
-    stored, own = mx.nd.load(str(path)), structural(net)
+    stored, own = checkpoint.read_parameters(folder, record), structural(net)
     if set(stored) != set(own):
         name = sorted(set(stored) ^ set(own))[0]
         raise CheckpointError(f"cannot start from '{folder}': it is of another backbone or method; '{name}' is in only "

@@ -5,7 +5,7 @@ from pathlib import Path
 import mxnet as mx
 
 from gluon_fgvc import data
-from gluon_fgvc.engine import checkpoint
+from gluon_fgvc.engine import checkpoint, ending
 from gluon_fgvc.engine.fit import TrainingData, fit
 from gluon_fgvc.engine.log import Log
 from gluon_fgvc.engine.state import State
@@ -29,24 +29,25 @@ def train(cfg, folder, *, test=True, source=None, init_from=None):
     :param source: the data set of ``cfg``, where that has been read already.
     :param init_from: run folder whose best weights a new training starts from; see :func:`.load_from`.
     :returns: the evaluation (see ``evaluation.json``), or None without ``test``.
+    :raises Interrupted: when SIGTERM or SIGUSR1 came; everything is kept, and the same call goes on with it.
     """
     check_settings(cfg)
     contexts = contexts_of(cfg.run.contexts)
     _check_contexts(cfg, contexts)
     source = source or data.build(cfg.data)
-    _check_last_batch(cfg, len(source.train), contexts)
     if cfg.run.pointing_game:
         check_boxes(source.test)
     folder = Path(folder() if callable(folder) else folder)
     _check_name(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with RunFolder(folder).lock():
+    with RunFolder(folder).lock(), ending.heeded():
         remove_leftovers(folder)
-        note = claim(folder, cfg, source)
-        done = checkpoint.read(folder, 'last')
-        log = Log(folder, completed=done['epoch'] if done else 0)
-        if note and done['epoch'] < cfg.train.epochs:
-            log.line(note)
+        notes = [claim(folder, cfg, source)]
+        done = checkpoint.recover(folder, notes.append)
+        log = Log(folder, done)
+        for note in filter(None, notes):
+            if done['epoch'] < cfg.train.epochs:
+                log.line(note)
         _fit(cfg, source, contexts, log, None if done else init_from)
         run = Run.open(folder, contexts=contexts, source=source)
         result = (_earlier_evaluation(run) or evaluate(run, 'test', say=log.line)) if test else None
@@ -69,13 +70,6 @@ def _check_contexts(cfg, contexts):
                           f'{len(contexts)}')
     if cfg.run.kvstore == 'nccl' and any(context.device_type == 'cpu' for context in contexts):
         raise ConfigError("run.kvstore: 'nccl' sums over GPUs only; use 'device' or 'local' on the CPU")
-
-
-def _check_last_batch(cfg, images, contexts):
-    rest = images % cfg.data.batch_size
-    if cfg.data.last_batch == 'keep' and 0 < rest < len(contexts):
-        raise ConfigError(f'data.last_batch keep: {rest} images are left for {len(contexts)} devices; change '
-                          'data.batch_size, or discard them')
 
 
 def _fit(cfg, source, contexts, log, init_from):

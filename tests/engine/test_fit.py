@@ -22,8 +22,7 @@ def fit(tmp_path, cfg, method=None, run='run', contexts=None, val=True, count=16
     folder = tmp_path / run
     folder.mkdir(exist_ok=True)
     loaders = toy.loaders(cfg, tmp_path / 'images', count)
-    done = checkpoint.read(folder, 'last')
-    log = Log(folder, done['epoch'] if done else 0)
+    log = Log(folder, checkpoint.recover(folder, print))
     try:
         progress = train_method(method, toy.training_data(loaders[0], loaders[1] if val else None, contexts), cfg, log)
     finally:

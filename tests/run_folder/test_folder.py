@@ -109,5 +109,6 @@ def test_what_the_best_checkpoint_was_chosen_by(tmp_path):
         run.best_so_far()
     run.best.write_text('{"chosen_by": {"epoch": 3}}')
     assert run.best_so_far() == {'epoch': 3}
-    run.forget_best()
-    assert not run.best.exists()
+    run.previous.write_text('{}')
+    run.forget_checkpoints()
+    assert not run.best.exists() and not run.previous.exists()
