@@ -12,6 +12,8 @@ from gluon_fgvc.run_folder.folder import RunFolder
 
 FORMAT = 1
 KINDS = ('last', 'best')
+_RULES = {'files': dict, 'format': int, 'epoch': int}  # of every manifest
+_CHOICE = {'epoch': int, 'split': (str, type(None))}   # of what chose the best
 
 
 def _manifest(folder, kind):
@@ -41,17 +43,49 @@ def read(folder, kind):
         return None
     try:
         record = json.loads(path.read_text(encoding='utf-8'))
-        files, version = record['files'], record['format']
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
-        raise CheckpointError(f"'{path}' is not a checkpoint record") from None
-    if version != FORMAT:
-        raise CheckpointError(f"'{path}' has checkpoint format {version}, this version reads {FORMAT}")
-    for name, digest in files.items():
+    except ValueError:  # not UTF-8, or not JSON
+        raise CheckpointError(f"'{path}' is not a checkpoint record: it is not valid JSON") from None
+    _check(path, record, _RULES)
+    if record['format'] != FORMAT:
+        raise CheckpointError(f"'{path}' has checkpoint format {record['format']}, this version reads {FORMAT}")
+    if kind == 'best':
+        _check(path, record.get('chosen_by'), _CHOICE, 'chosen_by.')
+    for name, digest in record['files'].items():
         if not (folder / name).is_file():
             raise CheckpointError(f"checkpoint file '{folder / name}' is missing")
         if hash_of_file(folder / name) != digest:
             raise CheckpointError(f"checkpoint file '{folder / name}' was changed or is damaged (SHA-256 differs)")
     return record
+
+
+def _check(path, tree, rules, where=''):
+    for key, kind in rules.items():
+        if not isinstance(tree, dict) or key not in tree or not isinstance(tree[key], kind):
+            raise CheckpointError(f"'{path}' is not a checkpoint record: '{where}{key}' is missing or of another type")
+
+
+def follow(folder, kind, use):
+    """Return the record of checkpoint ``kind`` and ``use(record)``, or (None, None) if there is none.
+
+    A training that goes on meanwhile may replace the checkpoint, and its files, between the check and the use: then
+    all is done once more with the new one. Whatever fails while the manifest stays as it is is an error.
+    """
+    path = _manifest(folder, kind)
+    while True:
+        before = _bytes_of(path)
+        try:
+            record = read(folder, kind)
+            return record, None if record is None else use(record)
+        except Exception:
+            if _bytes_of(path) == before:
+                raise
+
+
+def _bytes_of(path):
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def file_of(folder, record, ending):

@@ -16,12 +16,11 @@ def load_from(folder, net, which='best'):
     :returns: one line on what was taken.
     :raises CheckpointError: if it is no run folder, has no checkpoint, or is of another network.
     """
-    folder = existing_folder(folder)
-    record = checkpoint.read(folder, which)
+    folder, own = existing_folder(folder), structural(net)
+    record, stored = checkpoint.follow(
+        folder, which, lambda record: mx.nd.load(str(manifests.file_of(folder, record, '.params'))))
     if record is None:
         raise CheckpointError(f"'{folder}' has no '{which}' checkpoint yet to start from")
-    path = manifests.file_of(folder, record, '.params')
-    stored, own = mx.nd.load(str(path)), structural(net)
     if set(stored) != set(own):
         name = sorted(set(stored) ^ set(own))[0]
         raise CheckpointError(f"cannot start from '{folder}': it is of another backbone or method; '{name}' is in only "
