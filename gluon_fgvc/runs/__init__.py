@@ -13,5 +13,5 @@ from gluon_fgvc.runs.reporting import headline, report
 from gluon_fgvc.runs.training import train
 
 __all__ = ['Pruning', 'Run', 'build_method', 'check_settings', 'contexts_of', 'environment', 'evaluate',
-           'evaluate_altered', 'evaluate_together', 'existing_folder', 'headline', 'latest_folder', 'load_config', 'loader_of',
-           'new_folder', 'open_run', 'prune_run', 'report', 'seed_initialisers', 'train']
+           'evaluate_altered', 'evaluate_together', 'existing_folder', 'headline', 'latest_folder', 'load_config',
+           'loader_of', 'new_folder', 'open_run', 'prune_run', 'report', 'seed_initialisers', 'train']
