@@ -262,3 +262,41 @@ def test_what_cannot_be_meant_is_refused(tmp_path, override, message):
 def test_yaml_that_would_not_end_or_has_odd_keys(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):
         load(tmp_path, text)
+
+
+# --- another method or data set in the place of the file's -----------------------------------
+
+@dataclass(frozen=True)
+class Gated:
+    cut: str = config.option('all', 'what learns', choices=('fc', 'all'))
+    gates: int = config.option(2, 'how many', minimum=1)
+
+
+BOTH = dict(LOOK_UPS, method_options=look_up({'plain': Plain, 'gated': Gated}))
+
+
+def load_both(tmp_path, method, *overrides):
+    (tmp_path / 'a.yaml').write_text(TEXT.replace('{name: plain}', method))
+    return config.load(tmp_path / 'a.yaml', config.parse_overrides(overrides), **BOTH)
+
+
+def test_another_method_keeps_what_both_know_and_says_what_is_dropped(tmp_path):
+    with pytest.warns(UserWarning, match=r'method.name=plain in the place of gated: dropped of .*a.yaml, .*: gates; '
+                                         r'kept: cut'):
+        cfg = load_both(tmp_path, '{name: gated, gates: 3, cut: fc}', 'method.name=plain')
+    assert cfg.method.name == 'plain' and cfg.method.options == Plain('fc')
+
+
+def test_nothing_is_dropped_aloud_where_there_is_nothing_to_drop(tmp_path, recwarn):
+    cfg = load_both(tmp_path, '{name: plain, cut: fc}', 'method.name=gated', 'method.gates=4')
+    assert cfg.method.options == Gated('fc', 4) and not recwarn.list
+
+
+@pytest.mark.parametrize('method, overrides, says', [
+    ('{name: gated, gats: 3}', ('method.name=plain',), "unknown key 'gats'"),  # of neither: a slip of the pen
+    ('{name: gated, gates: 3}', ('method.name=plain', 'method.gates=1'), "unknown key 'gates'"),  # asked for now
+    ('{name: plain, gates: 3}', (), "unknown key 'gates'"), ('{name: plain}', ('method.name=none',), 'unknown name'),
+    ('{name: plain, gates: 3}', ('method.name=plain',), "unknown key 'gates'")])
+def test_what_another_method_does_not_excuse(tmp_path, method, overrides, says):
+    with pytest.raises(ConfigError, match=says):
+        load_both(tmp_path, method, *overrides)

@@ -1,4 +1,4 @@
-"""Train several configurations with several seeds, collect docs/results/NAME.json, write docs/results.md.
+"""Train several configurations with several seeds and folds, collect the results, write a page that compares them.
 
 Finished runs are skipped and unfinished ones resumed: give the same command again at any time. --search schedule
 looks for a schedule of attention-scaled training instead, by validation alone, and leaves docs/ as it is.
@@ -15,8 +15,8 @@ OVERRIDE = re.compile(r'[A-Za-z_]\w*(\.\w+)+=.*', re.DOTALL)
 TRAIN = (sys.executable, '-m', 'gluon_fgvc', 'train')
 
 
-def main(argv=None, train=TRAIN):
-    """Run the command; ``train`` is the command that trains one configuration."""
+def main(argv=None, train=TRAIN, check=None):
+    """Run the command; ``train`` is the command that trains one configuration, ``check`` what checks it before."""
     parser = cli.Parser('fgvc study', __doc__,
                         '--name elpv_binary --cfg finetune/elpv_efficientnet_lite0 --seeds 0 1 2 --evaluate')
     parser.add_argument('--name', help='of the study and its file of results')
@@ -26,17 +26,17 @@ def main(argv=None, train=TRAIN):
                         '--folds and --evaluate; --variant NAME then picks some of its variants')
     parser.add_argument('--seeds', nargs='+', type=int, metavar='S', help='values of run.seed; default: 0')
     parser.add_argument('--folds', nargs='+', type=int, default=[], metavar='F',
-                        help='values of data.fold, for data sets that have it')
+                        help='values of data.fold, which data.folds=N says how many there are of')
     parser.add_argument('--variant', dest='variants', action='append', metavar=('NAME KEY=VALUE …'),
                         help='run this variant of each configuration, made by overrides; may be given often, after the '
                              'overrides of all')
     parser.add_argument('--evaluate', action='store_true',
                         help='evaluate the test split once after each training; default: leave it untouched')
     parser.add_argument('--plan', action='store_true', help='print what would be run and stop')
-    parser.add_argument('--render', action='store_true', help='only write docs/results.md from docs/results/*.json')
+    parser.add_argument('--render', action='store_true', help='only write the page from the files of results')
     parser.add_argument('--work-dir', default='work_dirs/study', metavar='D', help='of the runs; default: %(default)s')
-    parser.add_argument('--results', default='docs/results', metavar='D',
-                        help='folder of the results, the page is D.md; default: %(default)s')
+    parser.add_argument('--results', metavar='D',
+                        help='folder of the results, the page is D.md; default: results in --work-dir')
     parser.add_argument('--search', choices=('schedule',), help='search for method.schedule, by successive halving')
     parser.add_argument('--budget', type=cli.positive, metavar='N', help='epochs that a search may cost in all')
     parser.add_argument('--length', type=cli.positive, metavar='N',
@@ -50,7 +50,6 @@ def main(argv=None, train=TRAIN):
         raise ConfigError(f"'{args.overrides[0]}' is not of the form section.key=value, e.g. train.epochs=3")
 
     from gluon_fgvc import config
-    from gluon_fgvc.studies import page as study_page
     from gluon_fgvc.studies import plan_file
     from gluon_fgvc.studies import results as study_results
     from gluon_fgvc.studies import runs as study
@@ -61,6 +60,7 @@ def main(argv=None, train=TRAIN):
             raise ConfigError(f"--study: the file says {'--' + given[0] if given else 'what its variants change'}; "
                               'change it there')
         args.name, args.evaluate = from_file.name, from_file.evaluate
+    args.results = args.results or f'{args.work_dir}/results'
     args.cfg, args.seeds = [config.find(name) for name in args.cfg or ()], args.seeds or [0]
     if args.search:
         return search(args, overrides, train)
@@ -72,18 +72,37 @@ def main(argv=None, train=TRAIN):
             args.name, args.cfg, args.seeds, args.folds, overrides, args.work_dir,
             [(name, variants[name]) for name in args.variants or ()])
         study_results.check_results(args.name, runs, args.results)
+        study.check(runs, check or check_configuration)
         print('\n'.join(study.describe(runs, args.evaluate)), flush=True)
         if args.plan:
             return cli.OK
-        failed = study.execute(runs, train, args.evaluate, say=lambda line: print(line, flush=True))
         command = shlex.join(['fgvc', 'study', *argv])
-        print(f'results: {study_results.collect(args.name, runs, command, args.results)}')
+
+        def show():
+            path = study_results.collect(args.name, runs, command, args.results)
+            return path, write_page(args.results)
+
+        failed = study.execute(runs, train, args.evaluate, lambda line: print(line, flush=True), show)
+        print('results: {}\npage: {}'.format(*show()))
         if failed:
             titles = ', '.join(run.title for run in failed)
             print(f'error: {len(failed)} of {len(runs)} runs failed: {titles}', file=sys.stderr)
-    study_page.draw_curves(args.results)
-    print(f"page: {write_atomically(f'{args.results}.md', study_page.render(args.results))}")
+    else:
+        print(f'page: {write_page(args.results)}')
     return cli.FAILED if failed else cli.OK
+
+
+def write_page(results):
+    """Write the page of the folder ``results``, with its curves, beside it; return its path."""
+    from gluon_fgvc.studies import page
+    page.draw_curves(results)
+    return write_atomically(f'{results}.md', page.render(results))
+
+
+def check_configuration(path, words):
+    """Check all of a configuration that needs no images."""
+    from gluon_fgvc import config, runs
+    runs.check_settings(runs.load_config(path, config.parse_overrides(words)))
 
 
 def take_overrides(argv):

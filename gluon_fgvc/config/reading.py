@@ -16,9 +16,10 @@ from typing import Any, Mapping, Union
 import yaml
 
 from gluon_fgvc.config import yaml_text
+from gluon_fgvc.config.exchange import drop_unknown
 from gluon_fgvc.config.overrides import Given, apply_overrides, plain
 from gluon_fgvc.config.renamed import new_key, with_new_names
-from gluon_fgvc.config.schema import Config, DataConfig
+from gluon_fgvc.config.schema import Config, DataConfig, MethodConfig
 from gluon_fgvc.errors import ConfigError, did_you_mean
 
 BYTES = 1 << 20  # more characters than any configuration has
@@ -48,8 +49,9 @@ class _Reader:
             tree = {}
         if not isinstance(tree, dict):
             raise self.error(path, f'{tree!r} is not a mapping of keys to values')
-        fields = {f.name: f for f in dataclasses.fields(schema) if f.name != 'options'}
         extras = {f.name: f for f in dataclasses.fields(extra)} if extra else {}
+        # A data set's own key, such as the fold that it publishes, goes before the common one.
+        fields = {f.name: f for f in dataclasses.fields(schema) if f.name not in ('options', *extras)}
         for key in tree:
             if key not in fields and key not in extras:
                 raise self.error(path + (str(key),), f"unknown key '{key}'{did_you_mean(key, [*fields, *extras])}")
@@ -229,6 +231,8 @@ def load(path, overrides=(), *, data_options, method_options):
     if isinstance(tree, dict):
         tree, overrides = with_new_names(tree, str(path)), [(new_key(key), value) for key, value in overrides]
         lines = {tuple(new_key('.'.join(keys)).split('.')): line for keys, line in lines.items()}
+        for section, schema, look_up in (('data', DataConfig, data_options), ('method', MethodConfig, method_options)):
+            drop_unknown(tree, section, overrides, look_up, {f.name for f in dataclasses.fields(schema)}, path)
         apply_overrides(tree, overrides)
     return from_tree(tree, data_options, method_options, str(path), lines, {key for key, _ in overrides})
 

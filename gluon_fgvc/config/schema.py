@@ -84,13 +84,30 @@ class DataConfig:
                              choices=('keep', 'discard'))
     val_fraction: float = option(0.1, 'stratified fraction of train held out for choosing the epoch; ignored '
                                    'where the data set has a validation split', minimum=0, below=1)
-    val_seed: int = option(0, 'seed of that split, kept apart from run.seed so that seeds share it', minimum=0)
+    val_seed: int = option(0, 'seed of that split and of the folds, kept apart from run.seed so that seeds share them',
+                           minimum=0)
+    folds: int = option(0, 'into how many stratified folds all images are dealt, units of images kept together, for '
+                           'cross-validation; 0 keeps the splits of the data set', minimum=0)
+    fold: Optional[int] = option(None, 'the fold, counted from 0, that is the test split', minimum=0)
     mean: Optional[Tuple[float, float, float]] = option(
         None, 'RGB mean on [0, 1]; null takes what the backbone was trained with', minimum=0, maximum=1)
     std: Optional[Tuple[float, float, float]] = option(
         None, 'RGB standard deviation on [0, 1]; null as for mean', above=0, maximum=1)
     bad_image: str = option('fail', 'what a broken image does', choices=('fail', 'skip'))
     options: Any = None
+
+    def __post_init__(self):
+        if self.folds and hasattr(self.options, 'fold'):
+            raise ValueError(f"folds: data set '{self.name}' brings folds of its own; leave it out, and choose one by "
+                             'fold')
+        if self.folds == 1:
+            raise ValueError('folds is 1; cross-validation needs 2 or more')
+        if self.fold is None and self.folds:
+            raise ValueError(f'folds is {self.folds} but fold is not given; set it to 0 to {self.folds - 1}')
+        if self.fold is not None and self.fold >= self.folds:
+            raise ValueError(f'fold {self.fold} is not below folds, {self.folds}; set data.folds, e.g. to 5'
+                             if not self.folds else
+                             f'fold {self.fold} is not one of the {self.folds} folds, 0 to {self.folds - 1}')
 
 
 # --- backbone and method ---------------------------------------------------------------------

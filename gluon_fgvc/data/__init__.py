@@ -13,6 +13,7 @@ from gluon_fgvc.data import datasets
 from gluon_fgvc.data.base import ImageSet, Source
 from gluon_fgvc.data.findings import Finding
 from gluon_fgvc.data.folders import composed
+from gluon_fgvc.data.folds import with_fold
 from gluon_fgvc.data.images import BrokenImage, Picture, read_image
 from gluon_fgvc.data.loaders import Batch, Loader
 from gluon_fgvc.data.splits import split_record, stratified_split
@@ -20,8 +21,8 @@ from gluon_fgvc.data.transforms import VIEWS, EvalTransform, TrainTransform, eva
 from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 
 __all__ = ['Batch', 'BrokenImage', 'ImageSet', 'Loader', 'Picture', 'Source', 'EvalTransform', 'TrainTransform',
-           'VIEWS', 'available', 'build', 'options', 'read_image', 'split_record', 'stratified_split', 'survey',
-           'eval_views']
+           'VIEWS', 'available', 'build', 'check', 'eval_views', 'options', 'read_image', 'split_record',
+           'stratified_split', 'survey']
 
 
 _ONE_CLASS = ("the data set has one class only, '{}', so that there is nothing to tell apart; is the folder that is "
@@ -47,14 +48,19 @@ def build(config):
     Where the data set has no validation split and ``val_fraction`` is above 0, one is carved out of train,
     stratified, with ``val_seed``, and no unit of images torn apart; the test split is never touched.
 
+    With ``folds``, all images are dealt into as many, and one of them is the test split.
+
     :raises DataError: if files, labels or classes are not usable.
     """
+    check(config)
     source = _dataset(config.name).read(config.options)
     _check_names(source.classes)
     if len(source.classes) == 1:
         raise DataError(_ONE_CLASS.format(source.classes[0]))
     for images in source.splits():
         _check_labels(images, source.classes)
+    if config.folds:
+        source = with_fold(source, config.folds, config.fold, config.val_seed)
     if source.val is None and config.val_fraction > 0:
         source = _carve_validation(source, config.val_fraction, config.val_seed)
     counts = np.bincount(source.train.labels, minlength=len(source.classes))
@@ -62,6 +68,15 @@ def build(config):
         if count == 0:
             raise DataError(f"class '{name}' has no image in split 'train'; add some or remove the class")
     return source
+
+
+def check(config):
+    """Check what of ``config`` needs no images.
+
+    :raises ConfigError: for a preparation of images that contradicts itself.
+    """
+    TrainTransform(config.train)
+    EvalTransform(config.eval)
 
 
 def survey(config):

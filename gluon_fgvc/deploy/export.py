@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Mapping, Optional
 
@@ -93,14 +94,17 @@ def export(net, folder, *, classes, eval_view, input_size, mean, std, method, so
     os.makedirs(parent, exist_ok=True)
     draft = tempfile.mkdtemp(dir=parent, prefix='.export-')
     try:
-        metadata = _write(draft, symbol, parameters, metadata)
-        on_random, on_images = _compare(net, normalize, _read_back(draft, folder, ctx), metadata, images)
+        with _unwritten(folder, draft):
+            metadata = _write(draft, symbol, parameters, metadata)
+            graph = load_exported(draft, ctx)[1]  # a full disk can go unnoticed when MXNet writes
+        on_random, on_images = _compare(net, normalize, graph, metadata, images)
         exported = Exported(str(folder), metadata.files, on_random, max(on_images, default=None), len(on_images))
         if exported.difference > tolerance:
             raise CheckFailed(f'the exported graph differs from the network by {exported.difference:.3g}, the largest '
                               f'over random and {len(on_images)} real images; allowed is {tolerance:g}; '
                               f"nothing was written to '{folder}'")
-        _move(draft, folder)
+        with _unwritten(folder, draft):
+            _move(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return exported
@@ -163,13 +167,16 @@ def _write(folder, symbol, parameters, metadata):
     return metadata
 
 
-def _read_back(draft, folder, ctx):
+@contextmanager
+def _unwritten(folder, draft):
+    """Say in one line that ``draft`` could not be written, read back or moved to ``folder``."""
     try:
-        return load_exported(draft, ctx)[1]
-    except CheckpointError as error:  # a full disk goes unnoticed when MXNet writes
+        yield
+    except (OSError, mx.MXNetError, CheckpointError) as error:
+        reason = getattr(error, 'strerror', None) or str(error).strip().splitlines()[-1]
         free = shutil.disk_usage(draft).free >> 20
-        raise CheckpointError(f"cannot export to '{folder}': what was written does not read back ({free} MiB free "
-                              f'on the disk): {error}') from None
+        raise CheckpointError(f"cannot export to '{folder}': it cannot be written or does not read back ({free} MiB "
+                              f'free on the disk): {reason}') from None
 
 
 def _compare(net, normalize, graph, metadata, images):
@@ -202,10 +209,12 @@ def _move(draft, folder):
 
     An interrupted replacement is thus no exported model, never a mixture of two.
     """
+    names = (SYMBOL, PARAMETERS, METADATA)
+    for name in names:  # what can fail comes before anything is replaced
+        with open(os.path.join(draft, name), 'rb') as stream:
+            os.fsync(stream.fileno())
     os.makedirs(folder, exist_ok=True)
     if os.path.exists(os.path.join(folder, METADATA)):
         os.remove(os.path.join(folder, METADATA))
-    for name in (SYMBOL, PARAMETERS, METADATA):
-        with open(os.path.join(draft, name), 'rb') as stream:
-            os.fsync(stream.fileno())
+    for name in names:
         os.replace(os.path.join(draft, name), os.path.join(folder, name))

@@ -2,8 +2,10 @@
 
 :func:`gluon_fgvc.deploy.export` writes it, :class:`gluon_fgvc.deploy.Predictor` reads it, and so can any other program.
 """
+import hashlib
 import json
 import os
+import warnings
 from dataclasses import dataclass, field
 from typing import Mapping, Tuple
 
@@ -14,6 +16,7 @@ from gluon_fgvc.files import write_atomically
 FORMAT = 1
 SYMBOL, PARAMETERS, METADATA = 'model-symbol.json', 'model-0000.params', 'model.json'
 INPUT = 'data'  # name of the graph's input
+SIGNATURE = 'sha256'  # key of the hash that the description carries of itself
 RESIZE_RULE = ('resize: the new shorter side, the longer one rounded down, or [height, width]; area averaging to '
                'shrink, bilinear interpolation to enlarge (INTER_AREA, INTER_LINEAR of OpenCV); then crop: side of '
                'the centre crop')
@@ -70,13 +73,18 @@ class Metadata:
 
     def write(self, folder):
         """Write ``model.json`` into ``folder``."""
-        write_atomically(os.path.join(folder, METADATA), json.dumps(self.tree(), indent=2) + '\n')
+        tree = self.tree()
+        signed = {**tree, SIGNATURE: signature_of(tree)}
+        write_atomically(os.path.join(folder, METADATA), json.dumps(signed, indent=2) + '\n')
 
     @classmethod
     def read(cls, folder):
         """Read the ``model.json`` of an exported model.
 
-        :raises CheckpointError: if there is none, if it is not whole, or if it is of another format.
+        One without signature, of an earlier version, is read with a warning: nothing tells whether it was altered.
+
+        :raises CheckpointError: if there is none, if it is not whole or not what was signed, or if it is of another
+            format.
         """
         path = os.path.join(folder, METADATA)
         try:
@@ -92,10 +100,22 @@ class Metadata:
         if tree['format'] != FORMAT:
             raise CheckpointError(f"'{path}' has format {tree['format']}, this version reads {FORMAT}; "
                                   'export the run again, or install the version that wrote it')
+        if SIGNATURE not in tree:
+            warnings.warn(f"'{path}' is of an earlier version and carries no {SIGNATURE} of itself: whether a value in "
+                          'it was altered cannot be told; export the run again to sign it', stacklevel=2)
+        elif tree[SIGNATURE] != signature_of(tree):
+            raise CheckpointError(f"'{path}' was altered: its {SIGNATURE} is not that of its content; export the run "
+                                  f"again, or, if the change is yours, remove the key '{SIGNATURE}'")
         try:
             return _parsed(tree)
         except (KeyError, TypeError, AttributeError, ValueError):
             raise CheckpointError(f"'{path}' is incomplete or altered; export the run again") from None
+
+
+def signature_of(tree):
+    """Return the SHA-256 of all keys of ``tree`` but the signature, as hexadecimal digits; layout does not count."""
+    content = {key: value for key, value in tree.items() if key != SIGNATURE}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode('ascii')).hexdigest()
 
 
 def _parsed(tree):

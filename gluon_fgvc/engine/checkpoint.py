@@ -15,10 +15,11 @@ from gluon_fgvc.errors import CheckpointError, WeightsError
 from gluon_fgvc.files import remove, write_atomically
 from gluon_fgvc.nn.parameters import sha256_of, structural, to_numpy
 from gluon_fgvc.run_folder import manifests
-from gluon_fgvc.run_folder.manifests import KINDS, read, recover, remove_unnamed
+from gluon_fgvc.run_folder.manifests import KINDS, follow, read, recover, remove_unnamed
 from gluon_fgvc.weights.mxnet_params import load_params
 
-__all__ = ['KINDS', 'load_arrays', 'load_parameters', 'read', 'read_parameters', 'recover', 'remove_unnamed', 'save']
+__all__ = ['KINDS', 'follow', 'load_arrays', 'load_parameters', 'read', 'read_parameters', 'recover', 'remove_unnamed',
+           'save']
 
 
 def save(folder, kind, net, record, arrays=None):

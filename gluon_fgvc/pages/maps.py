@@ -106,10 +106,22 @@ def write_page(rows, path, title='Attention maps', sections=()):
     lines = [tag('section', tag('h2', tag('span', row.name, class_='name')), tag(
         'p', tag('strong', row.predicted, class_='name'), f' {percent(row.probability)}',
         None if row.label is None else [', label ', tag('span', row.label, class_='name')], class_='soft'),
-        drawn(row)) for row in rows]
-    text = page(title, tag('h1', title), reading_aid(), tag('main', lines, *sections),
+        drawn(row), class_='right' if row.label == row.predicted else None) for row in rows]
+    narrow = all(len(row.maps) + 2 * len(row.grids) + len(row.regions) < 3 for row in rows)
+    text = page(title, tag('h1', title), reading_aid(), _errors_only(rows),
+                tag('main', tag('div', lines, class_='abreast' if narrow else None), *sections),
                 styles=('maps.css', 'maps_page.css'))
     return write_atomically(path, text)
+
+
+def _errors_only(rows):
+    """Return the switch that leaves errors alone on the page, where there is something to leave out and to leave."""
+    known = [row for row in rows if row.label is not None]
+    wrong = sum(row.label != row.predicted for row in known)
+    if not 0 < wrong < len(known):
+        return None
+    return [tag('input', type='checkbox', id='errors'), tag(
+        'label', f' errors only, {wrong:,} of {len(known):,} images with a label', for_='errors')]
 
 
 def write_sheet(rows, path, side=160):

@@ -5,7 +5,7 @@ import html
 import re
 from importlib import resources
 
-VOID = frozenset(('img', 'meta', 'br', 'hr', 'col', 'link'))
+VOID = frozenset(('img', 'meta', 'br', 'hr', 'col', 'link', 'input'))
 _CONTROL = re.compile('[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]')
 
 

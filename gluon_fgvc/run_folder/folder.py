@@ -90,8 +90,14 @@ class RunFolder:
         return classes
 
     def read_split(self):
-        """Return what :func:`gluon_fgvc.data.split_record` said when training began; None in runs of old versions."""
-        return _read_json(self.split)
+        """Return what :func:`gluon_fgvc.data.split_record` said when training began; None in runs of old versions.
+
+        :raises CheckpointError: if the file holds something else.
+        """
+        record = _read_json(self.split)
+        if record is not None and not (isinstance(record, dict) and isinstance(record.get('splits'), dict)):
+            raise CheckpointError(f"'{self.split}' is not the record of a split: 'splits' is missing")
+        return record
 
     def read_environment(self):
         """Return versions, processor and threads of the training, or None."""

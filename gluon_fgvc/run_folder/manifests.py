@@ -15,6 +15,8 @@ from gluon_fgvc.run_folder.folder import RunFolder
 FORMAT = 1
 KINDS = ('last', 'best')
 CHECKSUM = 'manifest_sha256'  # of all else in a manifest; those of earlier versions have none
+_RULES = {'files': dict, 'format': int, 'epoch': int}  # of every manifest
+_CHOICE = {'epoch': int, 'split': (str, type(None))}   # of what chose the best
 
 
 def _manifest(folder, kind):
@@ -52,16 +54,20 @@ def read(folder, kind):
         return None
     try:
         record = json.loads(path.read_text(encoding='utf-8'))
-        files, version, checksum = record['files'], record['format'], record.pop(CHECKSUM, None)
-        whole = checksum in (None, _checksum(record))
-        _check_types(record)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise CheckpointError(f"'{path}' is not a checkpoint record") from None
-    if version != FORMAT:
-        raise CheckpointError(f"'{path}' has checkpoint format {version}, this version reads {FORMAT}")
-    if not whole:
+    except (ValueError, RecursionError):  # not UTF-8, or not JSON
+        raise CheckpointError(f"'{path}' is not a checkpoint record: it is not valid JSON") from None
+    _check(path, record, _RULES)
+    if record['format'] != FORMAT:
+        raise CheckpointError(f"'{path}' has checkpoint format {record['format']}, this version reads {FORMAT}")
+    if kind == 'best':
+        _check(path, record.get('chosen_by'), _CHOICE, 'chosen_by.')
+    if record.pop(CHECKSUM, None) not in (None, _checksum(record)):
         raise CheckpointError(f"'{path}' was changed or is damaged (SHA-256 differs)")
-    for name, digest in files.items():
+    try:
+        _check_types(record)
+    except (KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"'{path}' is not a checkpoint record: a count or a name is of another type") from None
+    for name, digest in record['files'].items():
         if not (folder / name).is_file():
             raise CheckpointError(f"checkpoint file '{folder / name}' is missing")
         if hash_of_file(folder / name) != digest:
@@ -89,6 +95,36 @@ def recover(folder, say):
     write_atomically(_manifest(folder, 'last'), _manifest(folder, 'previous').read_bytes())
     say(f"the last checkpoint cannot be used: {damage}; the one before it takes its place")
     return record
+
+
+def _check(path, tree, rules, where=''):
+    for key, kind in rules.items():
+        if not isinstance(tree, dict) or key not in tree or not isinstance(tree[key], kind):
+            raise CheckpointError(f"'{path}' is not a checkpoint record: '{where}{key}' is missing or of another type")
+
+
+def follow(folder, kind, use):
+    """Return the record of checkpoint ``kind`` and ``use(record)``, or (None, None) if there is none.
+
+    A training that goes on meanwhile may replace the checkpoint, and its files, between the check and the use: then
+    all is done once more with the new one. Whatever fails while the manifest stays as it is is an error.
+    """
+    path = _manifest(folder, kind)
+    while True:
+        before = _bytes_of(path)
+        try:
+            record = read(folder, kind)
+            return record, None if record is None else use(record)
+        except Exception:
+            if _bytes_of(path) == before:
+                raise
+
+
+def _bytes_of(path):
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def file_of(folder, record, ending):

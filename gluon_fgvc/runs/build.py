@@ -6,6 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gluon_fgvc import backbones, config, data, methods
+from gluon_fgvc.engine.phases import timeline
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.nn import Normalize
 
@@ -18,16 +19,26 @@ def load_config(path, overrides=()):
 def changed(cfg, changes):
     """Return ``cfg`` with ``changes``, dotted keys and values; see :func:`gluon_fgvc.config.replace`."""
     return config.replace(cfg, changes, data_options=data.options, method_options=methods.options)
+
+
 def check_settings(cfg):
     """Check what needs no images, so that it is told before they are looked for.
 
-    :raises ConfigError: for an unknown backbone, or a preparation of images that contradicts itself.
+    :raises ConfigError: for an unknown backbone, a preparation of images that contradicts itself, options that the
+        method does not take on this backbone, or phases that do not last for the epochs.
     :raises WeightsError: for weights in a file that is not there.
     """
     backbones.check_name(cfg.backbone.name)
     backbones.check_weights(cfg.backbone.weights)
-    data.TrainTransform(cfg.data.train)
-    data.EvalTransform(cfg.data.eval)
+    data.check(cfg.data)
+    method, _ = build_method(config.untrained(cfg), 2, [mx.cpu()])  # of random parameters: nothing is read
+    timeline(method.phases(cfg.train.epochs), cfg.train.epochs)
+    for section, transform in (('data.train', data.TrainTransform(cfg.data.train)),
+                               ('data.eval', data.EvalTransform(cfg.data.eval))):
+        size = transform.output_size
+        if method.square_images and (size is None or size[0] != size[1]):
+            images = 'images of many sizes' if size is None else f'images of {size[0]} x {size[1]}'
+            raise ConfigError(f'{section} gives {images}, the method takes square ones; set {section}.crop')
 
 
 def contexts_of(setting):

@@ -13,11 +13,10 @@ def load_from(folder, net, which='best'):
     :returns: one line on what was taken.
     :raises CheckpointError: if it is no run folder, has no checkpoint, or is of another network.
     """
-    folder = existing_folder(folder)
-    record = checkpoint.read(folder, which)
+    folder, own = existing_folder(folder), structural(net)
+    record, stored = checkpoint.follow(folder, which, lambda record: checkpoint.read_parameters(folder, record))
     if record is None:
         raise CheckpointError(f"'{folder}' has no '{which}' checkpoint yet to start from")
-    stored, own = checkpoint.read_parameters(folder, record), structural(net)
     if set(stored) != set(own):
         name = sorted(set(stored) ^ set(own))[0]
         raise CheckpointError(f"cannot start from '{folder}': it is of another backbone or method; '{name}' is in only "

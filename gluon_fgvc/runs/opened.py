@@ -80,12 +80,13 @@ class Run:
         folder = existing_folder(folder)
         files = RunFolder(folder)
         cfg = load_config(files.config, [('data.root', data_root)] if data_root else ())
-        classes, record = files.read_classes(), checkpoint.read(folder, which)
-        if record is None or classes is None:
+        classes = files.read_classes()
+        if classes is None or not getattr(files, which).exists():
             raise CheckpointError(f"'{folder}' has no '{which}' checkpoint yet; train it first (--resume goes on)")
         contexts = contexts or contexts_of(cfg.run.contexts)
         method, normalize = build_method(_of_checkpoint(cfg, files), len(classes), contexts)
-        checkpoint.load_parameters(folder, record, method.train_net)
+        record, _ = checkpoint.follow(
+            folder, which, lambda record: checkpoint.load_parameters(folder, record, method.train_net))
         compile_net(method.net, cfg.run.hybridize)
         chosen_by = record['chosen_by'] if which == 'best' else {'split': None, 'epoch': record['epoch'] - 1}
         run = cls(folder, cfg, classes, method, normalize, contexts, which, record['epoch'], chosen_by)

@@ -84,7 +84,6 @@ def _fit(cfg, source, contexts, log, init_from):
         loaders.append(loader_of(cfg, source.val))
     try:
         method, normalize = build_method(cfg, len(source.classes), contexts)
-        _check_sizes(method, loaders)
         _check_classes(method, normalize, loaders[0], len(source.classes), contexts[0])
         if init_from is not None:
             log.line(load_from(init_from, method.train_net))
@@ -128,15 +127,6 @@ def _earlier_evaluation(run):
     """Return the evaluation of the test split that ``run`` has already, so that resuming does not add another."""
     result = run.files.read_evaluation()
     return result if result and result.get('chosen_by') == run.chosen_by else None
-
-
-def _check_sizes(method, loaders):
-    """Refuse images that are not squares of one size where the method needs them so."""
-    for section, loader in zip(('data.train', 'data.eval'), loaders):
-        size = loader.transform.output_size
-        if method.square_images and (size is None or size[0] != size[1]):
-            images = 'images of many sizes' if size is None else f'images of {size[0]} x {size[1]}'
-            raise ConfigError(f'{section} gives {images}, the method takes square ones; set {section}.crop')
 
 
 def _check_classes(method, normalize, loader, num_classes, context):

@@ -1,13 +1,14 @@
-"""The page of the results of all studies, ``docs/results.md``, and its pictures, made from their files of results."""
+"""The page of the results of all studies of a folder, and its pictures, made from their files of results."""
 from pathlib import Path
 
 from gluon_fgvc.engine.statistics import mean_and_sd
 from gluon_fgvc.pages.line_charts import Line, write_lines
 from gluon_fgvc.studies.results import in_brackets, load
+from gluon_fgvc.studies.significance import paired
 
 
 def render(results):
-    """Return docs/results.md as text, made from all ``*.json`` in the folder ``results`` and nothing else."""
+    """Return the page as text, made from all ``*.json`` in the folder ``results`` and nothing else."""
     parts = [_INTRODUCTION]
     studies = [load(path) for path in sorted(Path(results).glob('*.json'))]
     parts += [_study(tree) for tree in studies] or ['No study has been run yet.\n']
@@ -17,7 +18,8 @@ def render(results):
 _INTRODUCTION = """\
 # Results
 
-Written by `fgvc study --render` from `docs/results/*.json`; edit neither by hand.
+Written by `fgvc study --render --results D` from `D/*.json`, where D is the path of this page without `.md`; edit
+neither by hand.
 
 Accuracies are in percent: mean ± sample standard deviation (n − 1) over runs that differ in seed or fold. Test figures
 are of one view of each image. Validation figures are those of the chosen epoch, on the images that chose it, and
@@ -102,26 +104,47 @@ def _comparison(tree):
         return []
     first, *others = tree['configs']
     split = 'test' if all(run['test'] for entry in tree['configs'] for run in entry['runs']) else 'val'
-    named, reference, rows = _namer(tree), _by_run(first, split), []
+    named, reference, rows, tests = _namer(tree), _by_run(first, split), [], set()
     for entry in others:
         own = _by_run(entry, split)
-        differences = [own[key]['top1'] - reference[key]['top1'] for key in own if key in reference]
-        if differences:
-            mean, sd = mean_and_sd(differences)
-            rows.append([named(entry), len(differences), _signed(mean, sd), *_cost_cells(first, entry, split, mean)])
+        pairs = [(own[key], reference[key]) for key in own if key in reference]
+        if pairs:
+            result = paired([a[split]['top1'] - b[split]['top1'] for a, b in pairs], _test_share(pairs, split))
+            tests.add(result.test)
+            rows.append([named(entry), len(pairs), _signed(result.mean, result.sd), *_sureness(result),
+                         *_cost_cells(first, entry, split, result.mean)])
     if not rows:
         return []
-    rows.insert(0, [named(first), '–', '–', *_cost_cells(first, first, split, 0)])
+    rows.insert(0, [named(first), *'––––', *_cost_cells(first, first, split, 0)])
     name = 'test' if split == 'test' else 'validation'
     note = (f'Differences of {name} top-1 to {named(first)}, in points, between runs of the same seed and fold. '
+            f"Interval and p: {' and '.join(sorted(tests))}. "
             'Parameters are in millions, multiply-adds (of one image) in billions.\n')
-    head = ('Config', 'Runs', 'Difference', 'Parameters', 'Points a million more', 'Multiply-adds', 'Top-1 a billion')
+    head = ('Config', 'Runs', 'Difference', '95 % interval', 'p', 'Parameters',
+            'Points a million more', 'Multiply-adds', 'Top-1 a billion')
     return ['### Compared\n', note, _table(head, rows)]
 
 
 def _by_run(entry, split):
-    return {(run['seed'], run['fold']): run[split] for run in entry['runs']
-            if (run[split] or {}).get('top1') is not None}
+    return {(run['seed'], run['fold']): run for run in entry['runs'] if (run[split] or {}).get('top1') is not None}
+
+
+def _test_share(pairs, split):
+    """Return images of ``split`` over training images where runs differ in their fold, else 0; None if not recorded."""
+    if len({run['fold'] for run, _ in pairs}) == 1:
+        return 0.0
+    counts = [run.get('split_images') or {} for run, _ in pairs]
+    if not all(count.get(split) and count.get('train') for count in counts):
+        return None
+    return sum(count[split] / count['train'] for count in counts) / len(counts)
+
+
+def _sureness(result):
+    """Return the interval, in points, and the p-value of a difference as cells."""
+    if result.p is None:
+        return ['–', '–']
+    return [f'{100 * result.low:+.2f} to {100 * result.high:+.2f}',
+            f'{result.p:.3f}' if result.p >= 0.001 else '< 0.001']
 
 
 def _cost_of(entry):

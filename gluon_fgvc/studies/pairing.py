@@ -57,3 +57,20 @@ def pair(first, second):
                                   f"'{second[path].label_name}' in the other: they are not of the same task")
     right = [(first[path].correct, second[path].correct) for path in first]
     return Pairing(*(right.count(case) for case in ((True, True), (True, False), (False, True), (False, False))))
+
+
+def share_tested(paths, predictions, split='test'):
+    """Return images of ``split`` over training images for runs that differ in their images, 0 where they do not.
+
+    :param paths: of run folders, or files in them; ``predictions`` what :func:`read_predictions` made of them.
+    :returns: its mean, or None where a run folder does not say how many images it was trained on.
+    """
+    if all(one.keys() == predictions[0].keys() for one in predictions):
+        return 0.0
+    shares = []
+    for path, rows in zip(map(Path, paths), predictions):
+        record = run_files.RunFolder(path if path.is_dir() else path.parent).read_split()
+        if record is None or 'train' not in record['splits']:
+            return None
+        shares.append(len(rows) / record['splits']['train']['images'])
+    return sum(shares) / len(shares)

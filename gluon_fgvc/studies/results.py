@@ -1,4 +1,4 @@
-"""What came out of a study, with its complete configurations: ``docs/results/<study>.json``."""
+"""What came out of a study, with its complete configurations: ``<results>/<study>.json``."""
 import json
 from pathlib import Path
 
@@ -111,12 +111,18 @@ def _measured(run, files):
     at_choice = next((e for e in epochs if e['epoch'] == chosen.epoch), {})
     val = {metric: at_choice[f'val_{metric}'] for metric in METRICS if at_choice.get(f'val_{metric}') is not None}
     return {'seed': run.seed, 'fold': run.fold, 'epochs': len(epochs), 'chosen_by': chosen._asdict(),
-            'curve': [e.get('val_top1') for e in epochs],
+            'split_images': _images_of(files.folder), 'curve': [e.get('val_top1') for e in epochs],
             'test': tested and {key: tested[key] for key in ('images', 'skipped', *METRICS, 'boxes_cover')
                               if key in tested},
             'val': val or None, 'cost': evaluation.get('cost'),
             'seconds': round(sum(e.get('seconds', 0) for e in epochs), 1),
             'machine': {key: files.env[key] for key in MACHINE if key in files.env} if files.env else None}
+
+
+def _images_of(folder):
+    """Return how many images each split of a run has, None where it does not say."""
+    record = run_files.RunFolder(folder).read_split()
+    return record and {name: split['images'] for name, split in record['splits'].items()}
 
 
 def _summary(measured):

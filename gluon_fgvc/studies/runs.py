@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Tuple
 
-from gluon_fgvc.errors import CheckpointError, ConfigError
+from gluon_fgvc.errors import CheckpointError, ConfigError, UserError
 from gluon_fgvc.run_folder import RunFolder
 
 NAME = re.compile(r'[A-Za-z0-9][\w.-]*')  # of studies and variants: they name files and folders
@@ -38,6 +38,11 @@ class StudyRun:
         """What must not change between two visits to the folder."""
         return {'config': self.config.as_posix(), 'sha256': self.sha256, 'overrides': list(self.overrides),
                 'seed': self.seed, 'fold': self.fold, **self.named}
+
+    @property
+    def changes(self):
+        """All overrides of the configuration but the seed."""
+        return (*self.overrides, *(() if self.fold is None else (f'data.fold={self.fold}',)))
 
     @property
     def named(self):
@@ -172,15 +177,32 @@ def command_of(run, train, evaluate):
     words += ['--work-dir', str(run.folder), '--seed', str(run.seed)]
     if not evaluate:
         words.append('--no-test')
-    fold = () if run.fold is None else (f'data.fold={run.fold}',)
-    return [*words, *run.overrides, *fold]
+    return [*words, *run.changes]
 
 
-def execute(runs, train, evaluate=False, say=print):
+def check(runs, check_words):
+    """Check the configuration of every run, once where runs differ in nothing but their seed.
+
+    :param check_words: function of a configuration's path and overrides KEY=VALUE, which raises ConfigError.
+    :raises ConfigError: naming the first run that could not start.
+    """
+    seen = set()
+    for run in runs:
+        words = (run.config, run.changes)
+        if words not in seen:
+            seen.add(words)
+            try:
+                check_words(*words)
+            except UserError as error:
+                raise ConfigError(f"'{run.title}' cannot be run: {error}") from None
+
+
+def execute(runs, train, evaluate=False, say=print, after=lambda: None):
     """Run what is not finished, one after another, and return the runs that failed.
 
     :param train: the training command as a list of words, e.g. ``[sys.executable, '-m', 'gluon_fgvc', 'train']``.
     :param say: called with a line of text before and after each run.
+    :param after: called after each run, so that what is finished is shown whatever becomes of the others.
     """
     failed = []
     for number, run in enumerate(runs, 1):
@@ -199,6 +221,7 @@ def execute(runs, train, evaluate=False, say=print):
             why = f'exit code {code}' if code else 'no evaluation of the test split was written'
             say(f'{place}: failed ({why})')
             failed.append(run)
+        after()
     return failed
 
 

@@ -1,5 +1,10 @@
 import json
 import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
@@ -10,6 +15,8 @@ from gluon_fgvc import deploy
 from gluon_fgvc.config import EvalView
 from gluon_fgvc.errors import CheckFailed, CheckpointError
 from tests.deploy.small import CLASSES, MEAN, STD, build_net, export_net
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -165,6 +172,29 @@ def test_full_disk(net, tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match='does not read back .* MiB free'):
         export_net(net, tmp_path / 'export')
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize('limit', [100, 2_000])  # bytes of a file
+def test_writing_that_the_machine_refuses(tmp_path, limit):
+    """In a process of its own, which may write no larger files, as on a full disk: one line and nothing left."""
+    export_net(build_net(), tmp_path / 'export')
+    before = {path.name: path.read_bytes() for path in (tmp_path / 'export').iterdir()}
+    code = textwrap.dedent(f'''
+        import resource, sys
+        from gluon_fgvc.commands import cli
+        from tests.deploy.small import build_net, export_net
+        net = build_net()
+        def main(argv):
+            resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+            export_net(net, {str(tmp_path / 'export')!r}, bake_softmax=True, overwrite=True)
+        sys.exit(cli.run(main))
+    ''')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT,
+                          env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert re.fullmatch(r"error: cannot export to '.*export': it cannot be written or .*MiB free.*\n", done.stderr)
+    assert os.listdir(tmp_path) == ['export']
+    assert {path.name: path.read_bytes() for path in (tmp_path / 'export').iterdir()} == before
 
 
 class Ending(HybridBlock):

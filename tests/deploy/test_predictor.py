@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gluon_fgvc import deploy
 from gluon_fgvc.config import EvalView
-from gluon_fgvc.deploy.metadata import Metadata
+from gluon_fgvc.deploy.metadata import Metadata, signature_of
 from gluon_fgvc.deploy.predictor import ImageClassifier, check_graph
 from gluon_fgvc.errors import CheckpointError, DataError
 from tests.deploy.small import CLASSES, MEAN, STD, build_net, export_net, write_pictures
@@ -163,7 +163,7 @@ def edit(folder, change):
     path = folder / 'model.json'
     metadata = json.loads(path.read_text())
     change(metadata)
-    path.write_text(json.dumps(metadata))
+    path.write_text(json.dumps({**metadata, 'sha256': signature_of(metadata)}))
 
 
 @pytest.mark.parametrize('change', [
@@ -181,14 +181,36 @@ def test_a_model_of_an_earlier_version_is_read(folder, pictures):
     expected = deploy.Predictor(folder).predict(pictures)
     edit(folder, lambda m: m.update(output='scores'))
     edit(folder, lambda m: (m.pop('source'), m.pop('versions')))
-    model = deploy.Predictor(folder)
+    path = folder / 'model.json'
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != 'sha256'}))
+    with pytest.warns(UserWarning, match='carries no sha256 of itself'):
+        model = deploy.Predictor(folder)
     assert model.metadata.output == 'logits'
     np.testing.assert_array_equal(model.predict(pictures), expected)
 
 
 def test_what_was_written_is_read_back(folder):
     written = json.loads((folder / 'model.json').read_text())
+    written.pop('sha256')
     assert json.loads(json.dumps(Metadata.read(folder).tree())) == written
+
+
+@pytest.mark.parametrize('before, after', [
+    ('0.485', '0.486'), ('0.229', '0.219'), ('hot dog', 'hot cat'), ('"crop": null', '"crop": 20'),
+    ('logits', 'probabilities'), ('RGB, (', 'BGR, (')])
+def test_a_changed_character_of_the_description_is_refused(folder, before, after):
+    path = folder / 'model.json'
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+    with pytest.raises(CheckpointError, match=r'model.json.* was altered: its sha256'):
+        deploy.Predictor(folder)
+
+
+def test_the_layout_of_the_description_does_not_count(folder, pictures):
+    expected, path = deploy.Predictor(folder).predict(pictures), folder / 'model.json'
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=None, sort_keys=True))
+    np.testing.assert_array_equal(deploy.Predictor(folder).predict(pictures), expected)
 
 
 def test_number_of_classes_is_held_to_the_graph(folder):

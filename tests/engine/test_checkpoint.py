@@ -40,7 +40,7 @@ def test_round_trip_and_clean_up(tmp_path):
 
 
 def test_best_and_last_keep_each_other(tmp_path):
-    checkpoint.save(tmp_path, 'best', net(), {'epoch': 1})
+    checkpoint.save(tmp_path, 'best', net(), {'epoch': 1, 'chosen_by': {'epoch': 0, 'split': None}})
     checkpoint.save(tmp_path, 'last', net(), {'epoch': 4}, {})
     assert checkpoint.read(tmp_path, 'best')['epoch'] == 1 and checkpoint.read(tmp_path, 'last')['epoch'] == 4
 
@@ -62,6 +62,39 @@ def test_damage_is_one_clear_line(tmp_path, damage, message):
     with pytest.raises(CheckpointError, match=message) as caught:
         checkpoint.read(tmp_path, 'last')
     assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('key', ['files', 'format', 'epoch', 'chosen_by', 'chosen_by.epoch', 'chosen_by.split'])
+@pytest.mark.parametrize('change', ['missing', 'of another type'])
+def test_a_manifest_without_a_key_is_one_clear_line(tmp_path, key, change):
+    checkpoint.save(tmp_path, 'best', net(), {'epoch': 1, 'chosen_by': {'epoch': 0, 'split': None}})
+    tree = json.loads((tmp_path / 'best.json').read_text())
+    *parents, last = key.split('.')
+    owner = tree[parents[0]] if parents else tree
+    owner.pop(last) if change == 'missing' else owner.update({last: [1.5]})
+    (tmp_path / 'best.json').write_text(json.dumps(tree))
+    with pytest.raises(CheckpointError, match=r"best.json' is not a checkpoint record: '" + key):
+        checkpoint.read(tmp_path, 'best')
+
+
+def test_a_checkpoint_that_training_replaces_is_followed(tmp_path):
+    for name in 'best', 'last':
+        checkpoint.save(tmp_path, name, net(), {'epoch': 1, 'chosen_by': {'epoch': 0, 'split': None}})
+    seen = []
+
+    def use(record):
+        seen.append(record['epoch'])
+        if len(seen) < 3:  # between the check of the file and its opening
+            checkpoint.save(tmp_path, 'best', net(), {'epoch': len(seen) + 1, 'chosen_by': record['chosen_by']})
+        checkpoint.load_parameters(tmp_path, record, net())
+        return 'loaded'
+
+    record, result = checkpoint.follow(tmp_path, 'best', use)
+    assert seen == [1, 2, 3] and record['epoch'] == 3 and result == 'loaded'
+    os.remove(tmp_path / 'checkpoints/best-0003.params')
+    with pytest.raises(CheckpointError, match='is missing'):  # nobody replaced it: it is an error
+        checkpoint.follow(tmp_path, 'best', use)
+    assert checkpoint.follow(tmp_path / 'nowhere', 'best', use) == (None, None)
 
 
 def test_every_flipped_byte_is_noticed(tmp_path):
@@ -88,7 +121,7 @@ def test_parameters_of_another_network_are_refused(tmp_path, other, message):
 
 
 def test_an_edited_manifest_of_the_other_kind_does_not_lose_its_files(tmp_path):
-    checkpoint.save(tmp_path, 'best', net(), {'epoch': 1})
+    checkpoint.save(tmp_path, 'best', net(), {'epoch': 1, 'chosen_by': {'epoch': 0, 'split': None}})
     (tmp_path / 'best.json').write_text('{')
     checkpoint.save(tmp_path, 'last', net(), {'epoch': 2})
     assert (tmp_path / 'checkpoints/best-0001.params').exists()

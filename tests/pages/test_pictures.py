@@ -104,6 +104,20 @@ def test_page_of_maps(tmp_path):
     assert '&lt;u&gt;bird' in text and '50.0\u00a0%' in text and '3×3, 0 to 1' in text
 
 
+def test_the_page_of_maps_can_show_errors_alone(tmp_path):
+    image = np.zeros((8, 8, 3), 'uint8')
+    rows = [Row(name, image, {'cam': np.eye(2)}, predicted, 0.5, label)
+            for name, predicted, label in (('a', 'cat', 'cat'), ('b', 'cat', 'dog'), ('c', 'dog', 'dog'))]
+    text = open(write_page(rows, tmp_path / 'maps.html')).read()
+    assert 'errors only, 1 of 3 images with a label' in text and '#errors:checked ~ main .right' in text
+    assert text.index('id="errors"') < text.index('<main>') and text.count('<section class="right">') == 2
+    assert '<div class="abreast">' in text  # two narrow pictures each: several photographs stand side by side
+    for some in (rows[:1], rows[1:2], [row._replace(label=None) for row in rows]):  # nothing to choose between
+        assert 'id="errors"' not in open(write_page(some, tmp_path / 'maps.html')).read()
+    wide = [row._replace(maps={str(k): np.eye(2) for k in range(5)}) for row in rows]
+    assert 'class="abreast"' not in open(write_page(wide, tmp_path / 'maps.html')).read()
+
+
 def test_shares_become_bars(tmp_path):
     shares = {'outputs': {'stage4': 0.25, 'classifier & co': 0.75}}
     rows = [Row('a.png', np.zeros((8, 8, 3), 'uint8'), {'m': np.ones((2, 2))}, 'cat', 1.0, shares=shares)]

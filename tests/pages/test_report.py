@@ -20,6 +20,8 @@ from gluon_fgvc.pages import figure, markup
 from gluon_fgvc.pages.line_charts import Band, Line, line_chart
 from gluon_fgvc.pages.maps import Row
 from gluon_fgvc.pages.report import write_report
+from gluon_fgvc.pages.report.pairs import above_chance
+from gluon_fgvc.run_folder import Prediction, read_predictions
 from tests.fake_run import write_run
 
 EVIL = '<script>alert(1)</script>'
@@ -374,3 +376,48 @@ def test_heat_map_keeps_the_largest_share_below_a_pixel():
     expected[0, 4] = True
     assert (opaque == expected).all()
     assert picture[0, 4, 2] > picture[0, 4, 0] and picture[1, 1, 0] > picture[1, 1, 2]  # orange wrong, blue right
+
+
+# --- confused pairs, folder, learning rate ---------------------------------------------------
+
+def prediction(path, label, predicted, probability=0.9):
+    names = 'abcde'
+    return Prediction(str(path), label, names[label], predicted, names[predicted], probability, label == predicted)
+
+
+def test_pairs_above_chance_by_hand():
+    rows = [prediction(f'r{k}', 0, 0) for k in range(10)]
+    rows += [prediction(f'x{k}', 0, 1, 0.5 + k / 100) for k in range(5)] + [prediction('y', 0, 2)]
+    rows += [prediction(f'e{k}', 3, k % 3) for k in range(6)]   # spread evenly over three of four: 2 of 6 is chance
+    pairs = above_chance(rows, 5)
+    # six errors of class 0, each in class 1 with 1/4: P(5 or more) = 6 · 3/4^6 + 1/4^6 = 0.0046
+    assert list(pairs) == [(0, 1)] and [p.path for p in pairs[0, 1]] == ['x4', 'x3', 'x2', 'x1', 'x0']
+    assert above_chance([prediction(f'{k}', 0, 1) for k in range(9)], 2) == {}  # of two there is one other
+    assert above_chance([prediction('a', 0, 1)], 5) == {}  # one error is no pair that is confused
+
+
+def test_confused_pairs_are_shown_with_their_pictures(tmp_path, images):
+    folder = write_run(tmp_path / 'run', classes=('owl', 'auk', 'cod', 'eel'), paths=images, accuracy=0.3)
+    pairs = above_chance(read_predictions(folder / 'predictions.csv'), 4)
+    assert pairs
+    section = report(folder).section('Classes that are confused')
+    for (label, predicted), wrong in pairs.items():
+        names = ('owl', 'auk', 'cod', 'eel')
+        assert f'{names[label]} → {names[predicted]} {len(wrong)} of' in section
+        assert all(os.path.basename(p.path) in section for p in wrong[:8])
+
+
+def test_the_head_names_the_folder_of_the_data(tmp_path):
+    folder = write_run(tmp_path)
+    (folder / 'config.yaml').write_text('data: {name: image_folder, root: my photos/2024}\n')
+    assert 'Folder my photos/2024' in report(folder).text
+
+
+def test_a_constant_learning_rate_needs_no_panel(tmp_path):
+    folder = write_run(tmp_path)
+    assert 'Learning rate' in re.findall('<h3>(.*?)</h3>', report(folder).source)
+    rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+    (folder / 'metrics.jsonl').write_text(''.join(json.dumps({**row, 'lr': 0.002}) + '\n' for row in rows))
+    page = report(folder)
+    assert 'Learning rate' not in re.findall('<h3>(.*?)</h3>', page.source)
+    assert 'The learning rate was 0.002 throughout.' in page.section('Training')

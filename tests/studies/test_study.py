@@ -1,4 +1,5 @@
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from gluon_fgvc.commands import study as study_command
 from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.studies import page as study_page
 from gluon_fgvc.studies import runs as study
+from tests import small_run
 
 ROOT = Path(__file__).parents[2]
 TRAIN = [sys.executable, str(Path(__file__).with_name('fake_train.py'))]
@@ -22,8 +24,8 @@ def run_tool(tmp_path, monkeypatch):
     for name in 'ab':
         Path(f'{name}.yaml').write_text(f'# {name}\n')
     def run(*words, name='s'):
-        argv = [*(['--name', name] if name else []), *map(str, words)]
-        return cli.run(lambda argv: study_command.main(argv, train=TRAIN), argv)
+        argv = [*(['--name', name] if name else []), '--results', 'docs/results', *map(str, words)]
+        return cli.run(lambda argv: study_command.main(argv, train=TRAIN, check=lambda *_: None), argv)
     return run
 
 
@@ -74,7 +76,8 @@ def test_results_by_hand(run_tool):
     assert run['chosen_by']['split'] == 'val' and run['val']['top1'] == run['chosen_by']['value']
     assert 'system' not in run['machine'] and 'per_class' not in run['test']
     assert [e['seed'] for e in tree['evaluations']] == [0, 1, 2]
-    assert tree['commands'] == ['fgvc study --name s --cfg a.yaml --seeds 0 1 2 --evaluate']
+    assert tree['commands'] == [
+        'fgvc study --name s --results docs/results --cfg a.yaml --seeds 0 1 2 --evaluate']
 
 
 def test_one_failing_run_does_not_lose_the_others(run_tool, capsys):
@@ -215,12 +218,79 @@ def test_configurations_are_compared_with_the_first(run_tool):
     second['summary']['test']['top1']['mean'] = 0.83
     del second['runs'][2]  # has no partner: a difference of two runs
     text = '\n'.join(study_page._comparison(tree))
-    assert '| a | – | – | 4.00 | – | 0.400 |' in text
-    assert '| b | 2 | +3.00 ± 1.41 | 4.50 | +6.00 | 0.400 | 208 |' in text
+    assert '| a | – | – | – | – | 4.00 | – | 0.400 |' in text
+    # t of one degree of freedom: 12.706 at 97.5 %, and 3 / (1.41 / √2) = 3 is passed with p = 2 arctan(1/3) / π
+    assert '| b | 2 | +3.00 ± 1.41 | -9.71 to +15.71 | 0.205 | 4.50 | +6.00 | 0.400 | 208 |' in text
+    assert 'Interval and p: paired t-test over runs.' in text
     assert 'Differences of test top-1 to a, in points' in text
     for run in first['runs'] + second['runs']:
         run['cost'] = None  # results of before it was kept
-    assert '| b | 2 | +3.00 ± 1.41 | – | – | – | – |' in '\n'.join(study_page._comparison(tree))
+    assert '| b | 2 | +3.00 ± 1.41 | -9.71 to +15.71 | 0.205 | – | – | – | – |' in '\n'.join(
+        study_page._comparison(tree))
+
+
+def test_runs_of_several_folds_are_compared_by_the_corrected_test(run_tool):
+    assert run_tool('--cfg', 'a.yaml', 'b.yaml', '--folds', 0, 1, 2, '--evaluate') == 0
+    tree = results()
+    for entry, values in zip(tree['configs'], ((0.8, 0.9, 0.7), (0.84, 0.92, 0.76))):
+        for run, top1 in zip(entry['runs'], values):
+            run['test']['top1'] = top1
+    assert '| b | 3 | +4.00 ± 2.00 | – | – |' in '\n'.join(study_page._comparison(tree))  # the split is not on record
+    for entry in tree['configs']:
+        for run in entry['runs']:
+            run['split_images'] = {'train': 40, 'test': 20}
+    text = '\n'.join(study_page._comparison(tree))
+    # the standard error is 2 √(1/3 + 1/2) = 1.826, Student's t of two degrees of freedom 4.303; 4 / 1.826 = 2.191
+    assert '| b | 3 | +4.00 ± 2.00 | -3.86 to +11.86 | 0.160 |' in text
+    assert 'corrected resampled t-test (Nadeau and Bengio 2003)' in text
+
+
+def test_results_stay_with_the_runs_unless_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path('a.yaml').write_text('')
+    words = ['--name', 's', '--cfg', 'a.yaml', '--work-dir', 'here']
+    assert cli.run(lambda argv: study_command.main(argv, train=TRAIN, check=lambda *_: None), words) == 0
+    assert Path('here/results/s.json').exists() and '# Results' in Path('here/results.md').read_text()
+    assert 'page: here/results.md' in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.yaml', 'calls.jsonl', 'here']
+
+
+def test_finished_runs_are_shown_after_a_kill(run_tool, monkeypatch):
+    killed = study.subprocess.run
+
+    def run(words):
+        if Path('work_dirs/study/s/a/seed0').exists() and 'work_dirs/study/s/a/seed1' in words:
+            raise KeyboardInterrupt
+        return killed(words)
+
+    monkeypatch.setattr(study.subprocess, 'run', run)
+    assert run_tool('--cfg', 'a.yaml', '--seeds', 0, 1, '--evaluate') == 130
+    assert [r['seed'] for r in results()['configs'][0]['runs']] == [0]
+    assert '| a | test | 60 | 1 |' in Path('docs/results.md').read_text()
+
+
+@pytest.mark.parametrize('words, says', [
+    (('--folds', 0, 1), "'cfg seed 0 fold 0' cannot be run: .*set data.folds"),
+    (('--folds', 0, 3, 'data.folds=3'), "'cfg seed 0 fold 3' cannot be run: .*not one of the 3 folds"),
+    (('--variant', 'warn', 'method.name=warn', 'method.depth=9'), "'cfg warn seed 0' cannot be run: .*depth"),
+    (('--variant', 'long', 'train.epoch=9'), "'cfg long seed 0' cannot be run: .*unknown key 'epoch'")])
+def test_a_plan_checks_each_configuration(tmp_path, monkeypatch, capsys, words, says):
+    monkeypatch.chdir(tmp_path)
+    Path('cfg.yaml').write_text(small_run.CONFIG)
+    assert cli.run(study_command.main, ['--name', 's', '--cfg', 'cfg.yaml', '--plan', *map(str, words)]) == cli.USAGE
+    captured = capsys.readouterr()
+    assert re.search(says, captured.err) and captured.err.count('error: ') == 1 and 'new' not in captured.out
+
+
+def test_a_plan_says_what_another_method_drops(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path('cfg.yaml').write_text(small_run.CONFIG)
+    words = ['--name', 's', '--cfg', 'cfg.yaml', '--plan', '--seeds', '0', '1', 'data.folds=2', '--folds', '0', '1',
+             '--variant', 'plain', 'run.log_every=1', '--variant', 'warn', 'method.name=warn']
+    with pytest.warns(UserWarning, match='method.name=warn in the place of finetune: dropped of cfg.yaml, .*: dropout; '
+                                         'kept: lr_mult'):
+        assert cli.run(study_command.main, words) == cli.OK
+    assert '8 runs, 0 finished' in capsys.readouterr().out
 
 
 def test_render_refuses_other_files(tmp_path):

@@ -78,6 +78,41 @@ def test_other_images_or_labels_are_refused(call, tmp_path):
     assert 'more than once' in call(a, tmp_path / 'f.csv')[2]
 
 
+def test_several_pairs_of_seeds(call, tmp_path):
+    a = [write(tmp_path / f'a{seed}' / 'predictions.csv', right) for seed, right in enumerate(('1110', '1101', '1111'))]
+    b = [write(tmp_path / f'b{seed}' / 'predictions.csv', right) for seed, right in enumerate(('1100', '1001', '0110'))]
+    code, out, err = call(*a, '--with', *b)
+    assert (code, err) == (0, '')
+    lines = out.splitlines()
+    assert lines[0].startswith('A  75.00%  B  50.00%  A - B +25.00 points  only A 1, only B 0, McNemar p = 1')
+    # 25, 25, 50: mean 33.33, sd 14.43, standard error 8.33, t of two degrees of freedom 4.303 and 4
+    assert lines[3] == 'A - B: +33.33 points on average over 3 pairs, sd 14.43, 95 % interval -2.52 to +69.19'
+    assert lines[4] == 'Paired t-test over runs: p = 0.0572'
+
+
+def test_several_pairs_of_folds_are_corrected(call, tmp_path):
+    names = {}
+    for run, start, right in (('a0', 0, '1110'), ('a1', 4, '1111'), ('b0', 0, '1100'), ('b1', 4, '0110')):
+        write(tmp_path / run / 'predictions.csv', right, start=start)
+        names[run] = tmp_path / run
+    words = names['a0'], names['a1'], '--with', names['b0'], names['b1']
+    assert 'No interval: the pairs differ in their images' in call(*words)[1]
+    for run in names.values():
+        (run / 'split.json').write_text('{"splits": {"train": {"images": 4, "sha256": ""}}, "val": []}')
+    out = call(*words)[1]
+    # sd 17.68, test / train 1: standard error 17.68 √(1/2 + 1) = 21.65, t of one degree of freedom 12.706
+    assert '+37.50 points on average over 2 pairs, sd 17.68, 95 % interval -237.60 to +312.60' in out
+    assert 'Corrected resampled t-test (Nadeau and Bengio 2003): p = 0.333' in out
+
+
+@pytest.mark.parametrize('words, says', [
+    (('a', 'b', '--with', 'c'), '2 before --with and 1 behind it'),
+    (('a', 'b', '--with', 'c', './a'), "'a' is given twice")])
+def test_pairs_that_are_none(call, words, says):
+    code, _, err = call(*words)
+    assert code == 2 and says in err
+
+
 def test_several_seeds_are_no_pair(call):
     code, _, err = call('a', 'b', 'c')
-    assert code == 2 and 'one pair of models' in err and 'fgvc study' in err
+    assert code == 2 and 'one pair of models' in err and '--with' in err

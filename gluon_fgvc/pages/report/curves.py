@@ -23,8 +23,10 @@ def training_section(run):
         return [Line('training', x, [e.get(f'train_{key}') for e in run.epochs], colour='two'),
                 Line('validation', x, [e.get(f'val_{key}') for e in run.epochs])]
 
-    charts = [('Loss', pair('loss'), number, None), ('Top-1 accuracy', pair('top1'), _percent0, (0, 1)),
-              ('Learning rate', [Line('', x, [e.get('lr') for e in run.epochs])], number, (0, float('inf')))]
+    rates = {e['lr'] for e in run.epochs if isinstance(e.get('lr'), (int, float))}
+    charts = [('Loss', pair('loss'), number, None), ('Top-1 accuracy', pair('top1'), _percent0, (0, 1))]
+    if len(rates) > 1:
+        charts.append(('Learning rate', [Line('', x, [e.get('lr') for e in run.epochs])], number, (0, float('inf'))))
     figures = []
     for name, series, form, limits in charts:
         chart = line_chart(series, summary=_spoken(name, series, form), form=form, bands=bands, marked=marked,
@@ -35,6 +37,8 @@ def training_section(run):
            'validation figures are taken at its end.'
     if not any(e.get('val_top1') is not None for e in run.epochs):
         note = 'There was no validation split. ' + note.split(';')[0] + '.'
+    if len(rates) == 1:
+        note += f' The learning rate was {number(*rates)} throughout.'
     return section('Training', tag('p', note, class_='soft'), tag('div', figures, class_='charts'),
                     _epoch_table(run.epochs))
 

@@ -22,6 +22,8 @@ def header(run):
                if key not in _PLAIN_DATA_KEYS and isinstance(value, (str, int)) and value not in ('', None)]
     facts = [('Data', ', '.join([str(value_at(run.config, 'data', 'name')), *options])),
              ('Weights', value_at(run.config, 'backbone', 'weights')), ('Seed', value_at(run.config, 'run', 'seed'))]
+    if isinstance(data, dict) and data.get('root'):
+        facts.insert(1, ('Folder', data['root']))
     if run.classes:
         facts.insert(1, ('Classes', f'{len(run.classes):,}'))
     if run.epochs:

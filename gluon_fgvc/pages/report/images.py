@@ -23,15 +23,20 @@ def errors_section(run, read):
         none = f'None of {len(run.predictions):,} images was given a wrong class.'
         return section(title, tag('p', none, class_='soft'))
     wrong.sort(key=lambda p: (-p.probability, p.path))
-    figures = [tag('figure', _thumbnail(p, read(p.path)), tag(
-        'figcaption', tag('div', tag('span', p.label_name, class_='name'), ' → ',
-                          tag('strong', p.predicted_name, class_='name'), class_='verdict'),
-        tag('div', percent(p.probability, 0), ' ', tag('span', Path(p.path).name, class_='name', title=p.path))))
-        for p in wrong[:WORST]]
+    figures = [figure(p, read(p.path)) for p in wrong[:WORST]]
     which = f'the {WORST}' if len(wrong) > WORST else 'all'
     note = (f'Label → prediction with its probability; {which} of {len(wrong):,} errors that the network was '
             'surest of. Look here for wrong labels first.')
     return section(title, tag('p', note, class_='soft'), tag('div', figures, class_='thumbnails'))
+
+
+def figure(prediction, image):
+    """Return the picture of a wrong prediction with label, prediction and file name; ``image`` as of ``read``."""
+    verdict = tag('div', tag('span', prediction.label_name, class_='name'), ' → ',
+                  tag('strong', prediction.predicted_name, class_='name'), class_='verdict')
+    name = tag('span', Path(prediction.path).name, class_='name', title=prediction.path)
+    return tag('figure', _thumbnail(prediction, image), tag(
+        'figcaption', verdict, tag('div', percent(prediction.probability, 0), ' ', name)))
 
 
 def _thumbnail(prediction, image):
