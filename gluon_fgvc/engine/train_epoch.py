@@ -6,6 +6,7 @@ import numpy as np
 from mxnet.gluon.utils import split_and_load
 
 from gluon_fgvc.engine import optim, targets
+from gluon_fgvc.engine.gradient_norms import Probe, in_words
 from gluon_fgvc.engine.log import progress
 from gluon_fgvc.engine.monitor import Monitor
 from gluon_fgvc.engine.step import Shard, Step
@@ -23,6 +24,15 @@ def train_epoch(training, stretch, trainer, state):
     settings, run, epoch, now = training.cfg.train, training.cfg.run, state.now.epoch, state.now
     loader, rate = training.feed.train, None
     monitor = Monitor(f"epoch {epoch + 1}, phase '{stretch.phase.name}'")
+
+    def take(kind, batch):
+        """Hand a :class:`Step`, or what looks at one, to the method; both see the same random numbers."""
+        generator = _seed_step(run.seed, now.step)
+        step = kind(training.method, stretch.phase, training.feed.train_net, trainer,
+                    _shards(training, batch, generator), monitor, now.step, training.class_weights)
+        training.method.step(step)
+        return step
+
     mark, seen, total = time.time(), 0, len(loader) * training.cfg.data.batch_size
     with progress(total, f'epoch {epoch + 1}/{settings.epochs}') as bar:
         for batch_number, batch in enumerate(loader.epoch(epoch)):
@@ -32,10 +42,9 @@ def train_epoch(training, stretch, trainer, state):
             rate = optim.learning_rate(settings.schedule, settings.optimizer.lr,
                                        epoch - stretch.first + batch_number / len(loader), stretch.length)
             trainer.set_learning_rate(rate)
-            generator = _seed_step(run.seed, now.step)
-            training.method.step(Step(training.method, stretch.phase, training.feed.train_net, trainer,
-                                      _shards(training, batch, generator), monitor, now.step,
-                                      training.class_weights))
+            if run.log_gradients and now.step % run.log_gradients == 0:
+                _log_gradients(training.log, take(Probe, batch).norms, epoch, now.step, stretch.phase)
+            take(Step, batch)
             if state.average:
                 state.average.update()
             now.step += 1
@@ -54,6 +63,12 @@ def train_epoch(training, stretch, trainer, state):
     monitor.stop_if_bad()
     monitor.stop_if_broken(training.parameters)
     return {'lr': rate, **monitor.row()}
+
+
+def _log_gradients(log, norms, epoch, step, phase):
+    """Write the record and the line of what a :class:`~.gradient_norms.Probe` has found before ``step``."""
+    log.record(kind='gradients', epoch=epoch, step=step, phase=phase.name, norms=norms)
+    log.line(f'gradient before step {step + 1} · {in_words(norms)}')
 
 
 def _seed_step(seed, step):
