@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gluon_fgvc.engine.statistics import calibration, mean_and_sd, wilson
+from gluon_fgvc.engine.statistics import calibration, mean_and_sd, t_interval, wilson
 
 
 @pytest.mark.parametrize('correct, images, low, high', [
@@ -25,6 +25,12 @@ def test_sd_divides_by_n_minus_1():
     assert mean_and_sd([1, 2, 4]) == pytest.approx((7 / 3, math.sqrt(7 / 3)))
     assert mean_and_sd([0.5]) == (0.5, None)
     assert mean_and_sd([]) == (None, None)
+
+
+def test_an_interval_of_three_differences():
+    # Student's t of two degrees of freedom: 4.303; the standard deviation is 1
+    assert t_interval([1, 2, 3]) == pytest.approx((2 - 4.303 / 3 ** 0.5, 2 + 4.303 / 3 ** 0.5), abs=1e-3)
+    assert t_interval([1]) is None
 
 
 def test_calibration_by_hand():

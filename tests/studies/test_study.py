@@ -198,8 +198,8 @@ def test_played_is_a_column_where_it_was_measured(run_tool):
     assert run_tool('--cfg', 'b.yaml', '--seeds', 2, 3, '--evaluate') == 0
     page = Path('docs/results.md').read_text()
     a, b = (next(line for line in page.split('\n') if line.startswith(f'| {name} | test')) for name in 'ab')
-    assert '| Mean class | In boxes | Minutes a run |' in page and 'which cover 49.0 % of the images' in page
-    assert b.split(' | ')[-2] == '85.00 ± 7.07' and a.split(' | ')[-2] == '–'
+    assert '| Mean class | In boxes | Cross-entropy | Minutes a run |' in page and 'which cover 49.0 % of the images' in page
+    assert b.split(' | ')[-3] == '85.00 ± 7.07' and a.split(' | ')[-3] == '–'
 
 
 def test_configurations_are_compared_with_the_first(run_tool):
@@ -215,12 +215,12 @@ def test_configurations_are_compared_with_the_first(run_tool):
     second['summary']['test']['top1']['mean'] = 0.83
     del second['runs'][2]  # has no partner: a difference of two runs
     text = '\n'.join(study_page._comparison(tree))
-    assert '| a | – | – | 4.00 | – | 0.400 |' in text
-    assert '| b | 2 | +3.00 ± 1.41 | 4.50 | +6.00 | 0.400 | 208 |' in text
+    assert '| a | – | – | – | 4.00 | – | 0.400 |' in text
+    assert '| b | 2 | +3.00 ± 1.41 | -9.71 to +15.71 | 4.50 | +6.00 | 0.400 | 208 |' in text
     assert 'Differences of test top-1 to a, in points' in text
     for run in first['runs'] + second['runs']:
         run['cost'] = None  # results of before it was kept
-    assert '| b | 2 | +3.00 ± 1.41 | – | – | – | – |' in '\n'.join(study_page._comparison(tree))
+    assert '| b | 2 | +3.00 ± 1.41 | -9.71 to +15.71 | – | – | – | – |' in '\n'.join(study_page._comparison(tree))
 
 
 def test_render_refuses_other_files(tmp_path):
