@@ -22,7 +22,8 @@ Written by `fgvc study --render` from `docs/results/*.json`; edit neither by han
 Accuracies are in percent: mean ± sample standard deviation (n − 1) over runs that differ in seed or fold. Test figures
 are of one view of each image. Validation figures are those of the chosen epoch, on the images that chose it, and
 therefore optimistic. Intervals of single runs are Wilson's of 95 %: what other images of the kind could have given;
-those of differences are of other seeds. Every evaluation of a test split is listed. The JSON files hold the complete configurations.
+those of differences are of other seeds. Every evaluation of a test split is listed. The JSON files hold the complete
+configurations.
 """
 
 
@@ -39,7 +40,8 @@ def _study(tree):
     parts.append('### To repeat\n')
     parts.append('```sh\n' + '\n'.join(tree['commands']) + '\n```\n')
     parts += [f"- `{c['config']}`{in_brackets(c)}, SHA-256 `{c['sha256']}`"
-              + (f", with `{' '.join(c['overrides'])}`" if c['overrides'] else '') for c in tree['configs']]
+              + (f", with `{' '.join(c['overrides'])}`" if c['overrides'] else '')
+              + (f", {' and '.join(c['seeded'])} as the seed" if c.get('seeded') else '') for c in tree['configs']]
     parts += [f'- Machine: {machine}' for machine in _machines(tree)]
     return '\n'.join(parts) + '\n'
 
@@ -116,9 +118,10 @@ def _comparison(tree):
     rows.insert(0, [named(first), '–', '–', '–', *_cost_cells(first, first, split, 0)])
     name = 'test' if split == 'test' else 'validation'
     note = (f'Differences of {name} top-1 to {named(first)}, in points, between runs of the same seed and fold, and '
-            "the 95 % interval of their mean, by Student's t. "
-            'Parameters are in millions, multiply-adds (of one image) in billions.\n')
-    head = ('Config', 'Runs', 'Difference', '95 % interval', 'Parameters', 'Points a million more', 'Multiply-adds', 'Top-1 a billion')
+            "the 95 % interval of their mean, by Student's t. Parameters are in millions, multiply-adds (of one "
+            'image) in billions.\n')
+    head = ('Config', 'Runs', 'Difference', '95 % interval', 'Parameters', 'Points a million more', 'Multiply-adds',
+            'Top-1 a billion')
     return ['### Compared\n', note, _table(head, rows)]
 
 
@@ -164,8 +167,8 @@ def _run_table(tree):
 def _tested_cells(test):
     """Return top-1, its Wilson interval, which is that of other images of the kind, and the cross-entropy."""
     top1, loss = test.get('top1'), test.get('loss')
-    interval = '–' if top1 is None else ' – '.join(_percent(end) for end in wilson(top1 * test['images'], test['images']))
-    return _percent(top1), interval, '–' if loss is None else f'{loss:.3f}'
+    ends = () if top1 is None else wilson(top1 * test['images'], test['images'])
+    return _percent(top1), ' – '.join(map(_percent, ends)) or '–', '–' if loss is None else f'{loss:.3f}'
 
 
 def _table(head, rows):
@@ -193,7 +196,9 @@ def _spread(summary):
 
 
 def _loss(summary):
-    return '–' if not summary else f"{summary['mean']:.3f}" + ('' if summary['sd'] is None else f" ± {summary['sd']:.3f}")
+    if not summary:
+        return '–'
+    return f"{summary['mean']:.3f}" + ('' if summary['sd'] is None else f" ± {summary['sd']:.3f}")
 
 
 def _interval(ends):
