@@ -27,6 +27,8 @@ def main(argv=None, train=TRAIN, check=None):
     parser.add_argument('--seeds', nargs='+', type=int, metavar='S', help='values of run.seed; default: 0')
     parser.add_argument('--folds', nargs='+', type=int, default=[], metavar='F',
                         help='values of data.fold, which data.folds=N says how many there are of')
+    parser.add_argument('--vary', choices=('data',), help='give the seeds of the data (its split, its images) the '
+                        'value of run.seed as well, so that the spread is not of starts and orders alone')
     parser.add_argument('--variant', dest='variants', action='append', metavar=('NAME KEY=VALUE …'),
                         help='run this variant of each configuration, made by overrides; may be given often, after the '
                              'overrides of all')
@@ -71,6 +73,9 @@ def main(argv=None, train=TRAIN, check=None):
         runs = from_file.runs(args.work_dir, args.variants or (), overrides) if from_file else study.plan(
             args.name, args.cfg, args.seeds, args.folds, overrides, args.work_dir,
             [(name, variants[name]) for name in args.variants or ()])
+        if args.vary:
+            from gluon_fgvc.runs.build import load_config
+            runs = study.seeded_with_data(runs, load_config)
         study_results.check_results(args.name, runs, args.results)
         study.check(runs, check or check_configuration)
         print('\n'.join(study.describe(runs, args.evaluate)), flush=True)

@@ -245,6 +245,8 @@ class RunConfig:
     kvstore: str = option('device', 'how gradients are summed over contexts', choices=('local', 'device', 'nccl'))
     hybridize: bool = option(True, 'compile the network with static memory')
     log_every: int = option(20, 'steps between log lines (one synchronisation each)', minimum=1)
+    log_gradients: int = option(0, 'steps between lines with the norm of each loss term\'s gradient, which cost a step '
+                                   'a term and change nothing; 0 is off', minimum=0)
     save_every: int = option(1, 'epochs between checkpoints', minimum=1)
     save_every_batches: int = option(0, 'batches between checkpoints within an epoch; 0 is none', minimum=0)
     early_stop_patience: int = option(0, 'epochs without a better validation result before stopping; 0 is off',

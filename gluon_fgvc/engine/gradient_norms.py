@@ -1,8 +1,50 @@
 """Which loss term moves which part of the network: norms of the gradients, term by term."""
+from dataclasses import dataclass, field
+
 import mxnet as mx
 from mxnet import autograd, nd
 
+from gluon_fgvc.engine import targets
+from gluon_fgvc.engine.step import Step
 from gluon_fgvc.nn.parameters import structural
+
+
+@dataclass
+class Probe(Step):
+    """Goes to :meth:`.Method.step` in the place of a step, and looks at each update instead of making it.
+
+    Nothing that a training is made of moves: parameters, statistics, momentum. See :func:`gradient_norms`.
+    """
+
+    norms: dict = field(default_factory=dict)  # term → part → norm, of all updates
+
+    def update(self, net=None, transform=None, losses=None):
+        def forward():
+            return [self._by_image(self.look(shard, net, transform, losses)[1], shard) for shard in self.shards]
+        self.norms.update(gradient_norms(self.method.train_net, forward, self.phase.loss_weights, self.number))
+
+    def _by_image(self, terms, shard):
+        """Return ``terms`` with the weights of classes in them."""
+        if self.class_weights is None:
+            return terms
+        factors = targets.image_weights(self.class_weights[shard.images.context], shard.targets)
+        return {name: values * factors if values.shape == factors.shape else values for name, values in terms.items()}
+
+
+def in_words(norms):
+    """Return what :func:`gradient_norms` found in one line, part by part, as multiples of the first term's norm."""
+    parts, (first, *others) = dict.fromkeys(part for found in norms.values() for part in found), norms
+    words = []
+    for part in parts:
+        size = norms[first].get(part, 0)
+        shares = [f'{term} {_share(norms[term].get(part, 0), size)}' for term in others if norms[term].get(part)]
+        if size or shares:
+            words.append(f'{part}: ' + ', '.join([f'{first} {size:.3g}', *shares]))
+    return ' · '.join(words)
+
+
+def _share(value, of):
+    return f'{value / of:.2g}×' if of else f'{value:.3g}'
 
 
 def gradient_norms(net, forward, weights, seed=0):
@@ -44,6 +86,9 @@ def gradient_norms(net, forward, weights, seed=0):
         for array, before in kept:
             before.copyto(array)
     _set_to_zero(learning)
+    for parameter in learning.values():
+        for array in parameter.list_data():
+            array._fresh_grad = False  # an update that does not reach it must not take it for new
     return norms
 
 

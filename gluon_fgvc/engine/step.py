@@ -43,10 +43,8 @@ class Step:
             mx.nd.waitall()
         totals = []
         for shard in self.shards:
-            images = shard.images if transform is None else transform(shard.images)
             with autograd.record():
-                outputs = named(self.method.outputs, self.net(images)) if net is None else net(images)
-                terms = (losses or self.method.losses)(outputs, shard.targets, self.phase)
+                outputs, terms = self.look(shard, net, transform, losses)
                 total = weighted_sum(terms, self.phase, shard.targets, self.class_weights)
             totals.append(total)
             self.monitor.see(self.number, terms, total, outputs.get('logits'), shard.labels)
@@ -55,6 +53,13 @@ class Step:
         if idle:
             _rest(self.trainer._params, idle)
         self.trainer.step(sum(len(shard.images) for shard in self.shards), ignore_stale_grad=net is not None)
+
+    def look(self, shard, net=None, transform=None, losses=None):
+        """Return the outputs and the loss terms of one shard, dicts of name → NDArray; see :meth:`update`."""
+        with autograd.pause():
+            images = shard.images if transform is None else transform(shard.images)
+        outputs = named(self.method.outputs, self.net(images)) if net is None else net(images)
+        return outputs, (losses or self.method.losses)(outputs, shard.targets, self.phase)
 
 
 def _rest(parameters, idle):

@@ -6,6 +6,7 @@ import numpy as np
 from mxnet.gluon.utils import split_and_load
 
 from gluon_fgvc.engine import ending, optim, targets
+from gluon_fgvc.engine.gradient_norms import Probe, in_words
 from gluon_fgvc.engine.log import progress
 from gluon_fgvc.engine.step import Shard, Step
 from gluon_fgvc.nn.parameters import unite_statistics
@@ -26,6 +27,15 @@ def train_epoch(training, stretch, trainer, state):
     settings, run, now, monitor = training.cfg.train, training.cfg.run, state.now, state.monitor
     loader, epoch = training.feed.train, now.epoch
     ending.stop_if_asked()
+
+    def take(kind, batch):
+        """Hand a :class:`Step`, or what looks at one, to the method; both see the same random numbers."""
+        generator = _seed_step(run.seed, now.step)
+        step = kind(training.method, stretch.phase, training.feed.train_net, trainer,
+                    _shards(training, batch, generator), monitor, now.step, training.class_weights)
+        training.method.step(step)
+        return step
+
     mark, seen, batches, ended = time.time(), 0, len(loader), now.batch == len(loader)
     with progress(batches * training.cfg.data.batch_size, f'epoch {epoch + 1}/{settings.epochs}') as bar:
         bar.update(now.batch * training.cfg.data.batch_size)
@@ -35,10 +45,9 @@ def train_epoch(training, stretch, trainer, state):
             now.lr = optim.learning_rate(settings.schedule, settings.optimizer.lr,
                                          epoch - stretch.first + number / batches, stretch.length)
             trainer.set_learning_rate(now.lr)
-            generator = _seed_step(run.seed, now.step)
-            training.method.step(Step(training.method, stretch.phase, training.feed.train_net, trainer,
-                                      _shards(training, batch, generator), monitor, now.step,
-                                      training.class_weights))
+            if run.log_gradients and now.step % run.log_gradients == 0:
+                _log_gradients(training.log, take(Probe, batch).norms, epoch, now.step, stretch.phase)
+            take(Step, batch)
             if state.average:
                 state.average.update()
             now.step, now.batch = now.step + 1, number + 1
@@ -70,6 +79,12 @@ def _keep_if_due(training, trainer, state):
     every = training.cfg.run.save_every_batches
     if every and state.now.batch % every == 0:
         training.keep(state, trainer)
+
+
+def _log_gradients(log, norms, epoch, step, phase):
+    """Write the record and the line of what a :class:`~.gradient_norms.Probe` has found before ``step``."""
+    log.record(kind='gradients', epoch=epoch, step=step, phase=phase.name, norms=norms)
+    log.line(f'gradient before step {step + 1} · {in_words(norms)}')
 
 
 def _seed_step(seed, step):

@@ -1,7 +1,7 @@
 """The page of the results of all studies of a folder, and its pictures, made from their files of results."""
 from pathlib import Path
 
-from gluon_fgvc.engine.statistics import mean_and_sd
+from gluon_fgvc.engine.statistics import mean_and_sd, wilson
 from gluon_fgvc.pages.line_charts import Line, write_lines
 from gluon_fgvc.studies.results import in_brackets, load
 from gluon_fgvc.studies.significance import paired
@@ -23,7 +23,9 @@ neither by hand.
 
 Accuracies are in percent: mean ± sample standard deviation (n − 1) over runs that differ in seed or fold. Test figures
 are of one view of each image. Validation figures are those of the chosen epoch, on the images that chose it, and
-therefore optimistic. Every evaluation of a test split is listed. The JSON files hold the complete configurations.
+therefore optimistic. Intervals of single runs are Wilson's of 95 %: what other images of the kind could have given;
+those of differences are of other seeds. Every evaluation of a test split is listed. The JSON files hold the complete
+configurations.
 """
 
 
@@ -40,7 +42,8 @@ def _study(tree):
     parts.append('### To repeat\n')
     parts.append('```sh\n' + '\n'.join(tree['commands']) + '\n```\n')
     parts += [f"- `{c['config']}`{in_brackets(c)}, SHA-256 `{c['sha256']}`"
-              + (f", with `{' '.join(c['overrides'])}`" if c['overrides'] else '') for c in tree['configs']]
+              + (f", with `{' '.join(c['overrides'])}`" if c['overrides'] else '')
+              + (f", {' and '.join(c['seeded'])} as the seed" if c.get('seeded') else '') for c in tree['configs']]
     parts += [f'- Machine: {machine}' for machine in _machines(tree)]
     return '\n'.join(parts) + '\n'
 
@@ -88,10 +91,10 @@ def _summary_table(tree):
             if summary:
                 images = sorted({r['test']['images'] for r in entry['runs'] if r['test']}) if split == 'test' else []
                 rows.append([named(entry), name, ', '.join(f'{n:,}' for n in images) or '–', summary['top1']['runs'],
-                             *(_spread(summary.get(metric)) for metric in metrics),
+                             *(_spread(summary.get(metric)) for metric in metrics), _loss(summary.get('loss')),
                              _minutes([r['seconds'] for r in entry['runs']])])
     table = _table(('Config', 'Split', 'Images', 'Runs', 'Top-1', 'Top-3', 'Top-5', 'Mean class',
-                    *(['In boxes'] if covered else []), 'Minutes a run'), rows)
+                    *(['In boxes'] if covered else []), 'Cross-entropy', 'Minutes a run'), rows)
     if not covered:
         return table
     return (f'{table}\nIn boxes: the mean share, in percent, of the activation of the true class that lies in the '
@@ -174,10 +177,18 @@ def _run_table(tree):
             chosen = run['chosen_by']
             by = f"{chosen['split']} {chosen['metric']}".replace('top', 'top-') if chosen['split'] else 'being last'
             epoch = '–' if chosen['epoch'] is None else f"{chosen['epoch'] + 1} of {run['epochs']}"
-            val, test = ((run[split] or {}).get('top1') for split in ('val', 'test'))
-            rows.append([name(entry), run['seed'], _or_dash(run['fold']), epoch, by, _percent(val), _percent(test),
+            rows.append([name(entry), run['seed'], _or_dash(run['fold']), epoch, by,
+                         _percent((run['val'] or {}).get('top1')), *_tested_cells(run['test'] or {}),
                          _minutes([run['seconds']])])
-    return _table(('Config', 'Seed', 'Fold', 'Epoch', 'Chosen by', 'Validation top-1', 'Test top-1', 'Minutes'), rows)
+    return _table(('Config', 'Seed', 'Fold', 'Epoch', 'Chosen by', 'Validation top-1', 'Test top-1', 'Interval',
+                   'Cross-entropy', 'Minutes'), rows)
+
+
+def _tested_cells(test):
+    """Return top-1, its Wilson interval, which is that of other images of the kind, and the cross-entropy."""
+    top1, loss = test.get('top1'), test.get('loss')
+    ends = () if top1 is None else wilson(top1 * test['images'], test['images'])
+    return _percent(top1), ' – '.join(map(_percent, ends)) or '–', '–' if loss is None else f'{loss:.3f}'
 
 
 def _table(head, rows):
@@ -202,6 +213,12 @@ def _spread(summary):
         return '–'
     sd = '' if summary['sd'] is None else f" ± {100 * summary['sd']:.2f}"
     return f"{100 * summary['mean']:.2f}{sd}"
+
+
+def _loss(summary):
+    if not summary:
+        return '–'
+    return f"{summary['mean']:.3f}" + ('' if summary['sd'] is None else f" ± {summary['sd']:.3f}")
 
 
 def _minutes(seconds):

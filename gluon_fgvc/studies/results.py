@@ -31,7 +31,8 @@ def collect(name, runs, command, results):
         files = run_files.read(run.folder)
         entry = configs.setdefault(run.entry, {
             'config': run.config.as_posix(), **run.named, 'sha256': run.sha256, 'overrides': list(run.overrides),
-            'resolved': _resolved(files), 'runs': []})
+            **({'seeded': list(run.seeded)} if run.seeded else {}), 'resolved': _resolved(files, run.seeded),
+            'runs': []})
         entry['runs'] = [r for r in entry['runs'] if (r['seed'], r['fold']) != (run.seed, run.fold)]
         entry['runs'].append(_measured(run, files))
         for evaluation in files.test_evaluations:
@@ -58,9 +59,10 @@ def check_results(name, runs, results):
     """
     path = Path(results) / f'{name}.json'
     tree = load(path) if path.exists() else {'name': name, 'commands': [], 'configs': [], 'evaluations': []}
-    ours = {run.entry: (run.sha256, list(run.overrides)) for run in runs}
+    ours = {run.entry: (run.sha256, list(run.overrides), list(run.seeded)) for run in runs}
     for entry in tree['configs']:
-        if ours.get(_filed(entry), (entry['sha256'], entry['overrides'])) != (entry['sha256'], entry['overrides']):
+        theirs = entry['sha256'], entry['overrides'], entry.get('seeded', [])
+        if ours.get(_filed(entry), theirs) != theirs:
             raise ConfigError(f"'{_label(entry)}' or its overrides changed since '{path}' was written: "
                               'choose another --name, so that results are not mixed')
     return tree
@@ -92,10 +94,10 @@ def load(path):
     return tree
 
 
-def _resolved(files):
+def _resolved(files, seeded):
     """The configuration with every default, without what differs from run to run."""
     tree = json.loads(json.dumps(files.config))
-    for section, key in (('run', 'seed'), ('run', 'work_dir'), ('data', 'fold')):
+    for section, key in (('run', 'seed'), ('run', 'work_dir'), ('data', 'fold'), *(key.split('.') for key in seeded)):
         if tree and isinstance(tree.get(section), dict):
             tree[section].pop(key, None)
     return tree

@@ -9,10 +9,11 @@ import hashlib
 import itertools
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Tuple
 
+from gluon_fgvc.config import parse_overrides, to_tree
 from gluon_fgvc.errors import CheckpointError, ConfigError, UserError
 from gluon_fgvc.run_folder import RunFolder
 
@@ -32,17 +33,20 @@ class StudyRun:
     fold: Optional[int]
     folder: Path
     variant: Optional[str] = None  # name of what the overrides make of the configuration
+    seeded: Tuple[str, ...] = ()   # options of the data that have the run's seed, too
 
     @property
     def settings(self):
         """What must not change between two visits to the folder."""
         return {'config': self.config.as_posix(), 'sha256': self.sha256, 'overrides': list(self.overrides),
-                'seed': self.seed, 'fold': self.fold, **self.named}
+                'seed': self.seed, 'fold': self.fold, **self.named,
+                **({'seeded': list(self.seeded)} if self.seeded else {})}
 
     @property
     def changes(self):
-        """All overrides of the configuration but the seed."""
-        return (*self.overrides, *(() if self.fold is None else (f'data.fold={self.fold}',)))
+        """All overrides of the configuration but ``run.seed``."""
+        fold = () if self.fold is None else (f'data.fold={self.fold}',)
+        return (*self.overrides, *fold, *(f'{key}={self.seed}' for key in self.seeded))
 
     @property
     def named(self):
@@ -107,6 +111,22 @@ def expand(name, config, variant, seeds, folds, work_dir):
     return runs
 
 
+def seeded_with_data(runs, load):
+    """Return ``runs``, whose data vary with the seed, too: its split, what is drawn of it, which images it has.
+
+    Otherwise the seeds of a study share their images, and the spread is of starts and orders alone.
+
+    :param load: (path, overrides as :func:`~gluon_fgvc.config.parse_overrides` returns them) → configuration.
+    :raises ConfigError: if a configuration cannot be read.
+    """
+    found = []
+    for run in runs:
+        options = to_tree(load(run.config, parse_overrides(run.overrides)).data)
+        keys = tuple(f'data.{key}' for key in options if key == 'seed' or key.endswith('_seed'))
+        found.append(replace(run, seeded=keys))
+    return found
+
+
 def status(run, evaluate):
     """Return 'new', 'unfinished' or 'finished'.
 
@@ -120,8 +140,8 @@ def status(run, evaluate):
     if record is None:
         raise ConfigError(f"'{run.folder}' holds something that is no run of this study: move it away, "
                           'or choose another --name')
-    for key, value in run.settings.items():
-        if record.get(key) != value:
+    for key in {**record, **run.settings}:
+        if key != 'trained' and record.get(key) != run.settings.get(key):
             raise ConfigError(f"'{run.folder}' was run with another {_WORDS.get(key, key)}: choose another --name, "
                               'or move the folder away to run it again')
     if tested(run.folder) or (record.get('trained') and not evaluate):
@@ -129,7 +149,7 @@ def status(run, evaluate):
     return 'unfinished'
 
 
-_WORDS = {'sha256': 'content of the configuration file', 'config': 'configuration file'}
+_WORDS = {'seeded': '--vary', 'sha256': 'content of the configuration file', 'config': 'configuration file'}
 
 
 def tested(folder):

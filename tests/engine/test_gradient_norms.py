@@ -5,10 +5,14 @@ import pytest
 from mxnet import nd
 from mxnet.gluon import HybridBlock, nn
 
+from gluon_fgvc import backbones, methods
 from gluon_fgvc.engine import phases
-from gluon_fgvc.engine.gradient_norms import gradient_norms
+from gluon_fgvc.engine.fit import fit
+from gluon_fgvc.engine.gradient_norms import gradient_norms, in_words
+from gluon_fgvc.engine.log import Log
 from gluon_fgvc.methods.base import Phase
-from gluon_fgvc.nn.parameters import structural
+from gluon_fgvc.nn.parameters import sha256_of, structural, to_numpy
+from tests.engine import toy
 
 
 class Linear(HybridBlock):
@@ -75,3 +79,43 @@ def test_only_what_learns_counts_and_statistics_stay(hybridized):
     nd.waitall()
     for name, value in before.items():
         np.testing.assert_array_equal(structural(net)[name].data().asnumpy(), value, err_msg=name)
+
+
+@pytest.mark.parametrize('name', ['finetune', 'cra_cnn', 'pmg', 'attention_scaled'])
+def test_a_training_that_is_looked_at_ends_with_the_same_bits(tmp_path, name):
+    """Momentum, weight decay, dropout, statistics, partial updates and class weights: nothing may notice."""
+    found = []
+    for every in (0, 1):
+        method = small(name)
+        cfg = toy.settings(data__batch_size=4, data__train={'flip': True, 'random_resized_crop': 32}, train__mixup=0.2,
+                           train__optimizer={'name': 'sgd', 'lr': 0.001, 'momentum': 0.9, 'wd': 1e-2},
+                           train__class_weights='balanced', run__log_gradients=every)
+        folder = tmp_path / str(every)
+        folder.mkdir()
+        loaders = toy.loaders(cfg, tmp_path / 'images', count=8)
+        log = Log(folder)
+        fit(method, toy.training_data(loaders[0], None), cfg, log)
+        found.append(sha256_of(to_numpy(method.train_net)))
+    assert found[0] == found[1]
+    records = [record for record in log.records if record['kind'] == 'gradients']
+    assert [record['step'] for record in records] == [0, 1, 2, 3]
+    assert all(any(parts.values()) for term, parts in records[0]['norms'].items() if term != 'restriction')
+    terms = {'finetune': ['cross_entropy'], 'pmg': ['pool3', 'conv5', 'joint'],
+             'cra_cnn': ['classification', 'attention', 'restriction', 'contrastive'],
+             'attention_scaled': ['cross_entropy', 'attention']}[name]
+    assert list(records[-1]['norms']) == terms
+    assert 'gradient before step 4 · ' in (folder / 'log.txt').read_text()
+
+
+def small(name):
+    mx.random.seed(0)
+    np.random.seed(0)
+    options = {'finetune': {'dropout': 0.5}, 'cra_cnn': {'size': 32}, 'pmg': {'stages': 2, 'features': 8, 'pieces': 1},
+               'attention_scaled': {'schedule': 'BA', 'form': 'out'}}[name]
+    return methods.create(name, backbones.get('cluttered_cnn'), 2, **options)
+
+
+def test_the_line_tells_shares_of_the_first_term():
+    norms = {'classification': {'body': 2.0, 'classifier': 0.5}, 'attention': {'body': 0.5, 'gamma': 3.0}}
+    assert in_words(norms) == 'body: classification 2, attention 0.25× · classifier: classification 0.5 · gamma: ' \
+                              'classification 0, attention 3'

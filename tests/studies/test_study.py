@@ -127,6 +127,19 @@ def test_validation_curves(run_tool):
     assert '>a<' in picture and '>b<' in picture and 'validation top-1 error, %' in picture
 
 
+def test_data_that_vary_with_the_seed(run_tool, capsys):
+    Path('c.yaml').write_text('data: {name: elpv}\nbackbone: {name: resnet18_v1}\nmethod: {name: finetune}\n'
+                              'train: {epochs: 1, optimizer: {name: sgd, lr: 0.1}}\n')
+    words = ('--cfg', 'c.yaml', '--seeds', 0, 3)
+    assert run_tool(*words, '--vary', 'data') == 0
+    assert calls()[1][-2:] == ['data.val_seed=3', 'data.split_seed=3']
+    assert results()['configs'][0]['seeded'] == ['data.val_seed', 'data.split_seed']
+    assert 'data.val_seed and data.split_seed as the seed' in Path('docs/results.md').read_text()
+    capsys.readouterr()
+    assert run_tool(*words) == 2  # other data are not mixed in
+    assert 'changed since' in capsys.readouterr().err
+
+
 def test_folds(run_tool):
     assert run_tool('--cfg', 'a.yaml', '--seeds', 1, '--folds', 0, 4, '--evaluate') == 0
     assert [c[-1] for c in calls()] == ['data.fold=0', 'data.fold=4']
@@ -201,8 +214,9 @@ def test_played_is_a_column_where_it_was_measured(run_tool):
     assert run_tool('--cfg', 'b.yaml', '--seeds', 2, 3, '--evaluate') == 0
     page = Path('docs/results.md').read_text()
     a, b = (next(line for line in page.split('\n') if line.startswith(f'| {name} | test')) for name in 'ab')
-    assert '| Mean class | In boxes | Minutes a run |' in page and 'which cover 49.0 % of the images' in page
-    assert b.split(' | ')[-2] == '85.00 ± 7.07' and a.split(' | ')[-2] == '–'
+    assert '| Mean class | In boxes | Cross-entropy | Minutes a run |' in page
+    assert 'which cover 49.0 % of the images' in page
+    assert b.split(' | ')[-3] == '85.00 ± 7.07' and a.split(' | ')[-3] == '–'
 
 
 def test_configurations_are_compared_with_the_first(run_tool):
