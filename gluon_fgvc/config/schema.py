@@ -117,7 +117,8 @@ class BackboneConfig:
     """Which network carries the method, and where its weights come from."""
 
     name: str = option(doc='a name of gluon_fgvc.backbones.available()')
-    weights: str = option('zoo', "'zoo', 'none', 'package:efficientnet-lite0', a file's path or URL#sha256=DIGITS",
+    weights: str = option('zoo', "'zoo', 'none', 'package:efficientnet-lite0' (1, 2), a file's path or "
+                                    'URL#sha256=DIGITS',
                           untrained='none')
     global_pool: str = option('gap', "how the last map becomes a vector: 'isqrt_cov' of 32,896 numbers, "
                                     "'isqrt_cov_128' of 8,256", choices=('gap', 'isqrt_cov', 'isqrt_cov_128'))
