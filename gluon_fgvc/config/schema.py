@@ -112,8 +112,8 @@ class DataConfig:
                              choices=('keep', 'discard'))
     val_fraction: float = option(0.1, 'stratified fraction of train held out for choosing the epoch; ignored '
                                    'where the data set has a validation split', minimum=0, below=1)
-    val_seed: int = option(0, 'seed of that split, of the folds and of per_class, kept apart from run.seed so that seeds '
-                              'share them', minimum=0)
+    val_seed: int = option(0, 'seed of that split, of the folds and of per_class, kept apart from run.seed so that '
+                              'seeds share them', minimum=0)
     folds: int = option(0, 'into how many stratified folds all images are dealt, units of images kept together, for '
                            'cross-validation; 0 keeps the splits of the data set', minimum=0)
     fold: Optional[int] = option(None, 'the fold, counted from 0, that is the test split', minimum=0)

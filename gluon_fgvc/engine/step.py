@@ -89,13 +89,6 @@ class Step:
             terms = {**terms, 'pairwise_confusion': weight * pairwise_confusion(outputs['logits'], shard.targets)}
         return outputs, terms
 
-    def look(self, shard, net=None, transform=None, losses=None):
-        """Return the outputs and the loss terms of one shard, dicts of name → NDArray; see :meth:`update`."""
-        with autograd.pause():
-            images = shard.images if transform is None else transform(shard.images)
-        outputs = named(self.method.outputs, self.net(images)) if net is None else net(images)
-        return outputs, (losses or self.method.losses)(outputs, shard.targets, self.phase)
-
 
 def _rest(parameters, idle):
     """Let the devices ``idle``, for which a small batch had no image, take part in the update with a gradient of 0."""
