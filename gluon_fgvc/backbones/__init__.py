@@ -65,8 +65,8 @@ def get(name, weights='none', global_pool='gap', ctx=mx.cpu(), root=None, output
     """Return the :class:`Backbone` ``name`` on ``ctx``, with parameters.
 
     :param weights: 'none' draws them from MXNet's random stream (He's initialisation, but for layers that
-        bring their own); 'zoo' fetches those of the model zoo; 'package:efficientnet-lite0' takes those of an
-        installed package; else the path of a ``.params``, torch or safetensors file in the naming of the zoo
+        bring their own); 'zoo' fetches those of the model zoo; 'package:efficientnet-lite0' (1, 2) takes those of
+        an installed package; else the path of a ``.params``, torch or safetensors file in the naming of the zoo
         net, of torchvision or timm (:mod:`gluon_fgvc.backbones.torch_names`), of the backbone, or of a
         method's net.
     :param global_pool: how the last map becomes a vector, see :class:`Backbone`.

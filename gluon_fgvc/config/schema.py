@@ -30,6 +30,32 @@ def option(default=dataclasses.MISSING, doc='', *, minimum=None, maximum=None, a
 # --- data ------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
+class NoPolicy:
+    """Training images are changed by the other keys alone."""
+
+    name: str = 'none'
+
+
+@dataclass(frozen=True)
+class TrivialAugment:
+    """One random operation of random strength an image (Müller and Hutter, ICCV 2021), in the paper's wide ranges."""
+
+    name: str = 'trivial_augment'
+
+
+@dataclass(frozen=True)
+class RandAugment:
+    """A few random operations of one strength an image (Cubuk et al., NeurIPS 2020)."""
+
+    name: str = 'rand_augment'
+    operations: int = option(2, 'N, one after another', minimum=1, maximum=14)
+    magnitude: float = option(9.0, 'M, of 30, at which an operation is strongest', minimum=0, maximum=30)
+
+
+POLICIES = {'none': NoPolicy, 'trivial_augment': TrivialAugment, 'rand_augment': RandAugment}
+
+
+@dataclass(frozen=True)
 class TrainView:
     """How a training image is prepared, in this order; sizes in pixels."""
 
@@ -51,6 +77,8 @@ class TrainView:
                                  minimum=0, below=1)
     pca_noise: float = option(0.0, "standard deviation of AlexNet's noise along the principal colours of ImageNet, "
                                    'usually 0.1', minimum=0)
+    policy: Any = option(NoPolicy, 'random operations', variants=POLICIES)
+    erasing: float = option(0.0, 'probability that a random rectangle is filled with noise', minimum=0, maximum=1)
 
 
 @dataclass(frozen=True)
@@ -84,11 +112,14 @@ class DataConfig:
                              choices=('keep', 'discard'))
     val_fraction: float = option(0.1, 'stratified fraction of train held out for choosing the epoch; ignored '
                                    'where the data set has a validation split', minimum=0, below=1)
-    val_seed: int = option(0, 'seed of that split and of the folds, kept apart from run.seed so that seeds share them',
-                           minimum=0)
+    val_seed: int = option(0, 'seed of that split, of the folds and of per_class, kept apart from run.seed so that '
+                              'seeds share them', minimum=0)
     folds: int = option(0, 'into how many stratified folds all images are dealt, units of images kept together, for '
                            'cross-validation; 0 keeps the splits of the data set', minimum=0)
     fold: Optional[int] = option(None, 'the fold, counted from 0, that is the test split', minimum=0)
+    per_class: Optional[int] = option(None, 'most training images of a class that are used, drawn once the validation '
+                                            'split is taken out; a larger number keeps those of a smaller one',
+                                      minimum=1)
     mean: Optional[Tuple[float, float, float]] = option(
         None, 'RGB mean on [0, 1]; null takes what the backbone was trained with', minimum=0, maximum=1)
     std: Optional[Tuple[float, float, float]] = option(
@@ -117,7 +148,8 @@ class BackboneConfig:
     """Which network carries the method, and where its weights come from."""
 
     name: str = option(doc='a name of gluon_fgvc.backbones.available()')
-    weights: str = option('zoo', "'zoo', 'none', 'package:efficientnet-lite0', a file's path or URL#sha256=DIGITS",
+    weights: str = option('zoo', "'zoo', 'none', 'package:efficientnet-lite0' (1, 2), a file's path or "
+                                    'URL#sha256=DIGITS',
                           untrained='none')
     global_pool: str = option('gap', "how the last map becomes a vector: 'isqrt_cov' of 32,896 numbers, "
                                     "'isqrt_cov_128' of 8,256", choices=('gap', 'isqrt_cov', 'isqrt_cov_128'))
@@ -140,10 +172,21 @@ class MethodConfig:
 # --- train -----------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
-class SGD:
-    """Stochastic gradient descent; weight decay applies to all parameters, as in the d2l book."""
+class Optimizer:
+    """What all optimizers have."""
 
     lr: float = option(doc='learning rate', minimum=0)
+    layer_decay: float = option(1.0, 'factor on the learning rate from each block of the backbone to the one before '
+                                     'it; the last has the full rate', above=0, maximum=1)
+    decay_norms: bool = option(True, 'whether weight decay applies to biases and to the scales and shifts of '
+                                     'normalisation, too, as in the d2l book')
+    clip_norm: Optional[float] = option(None, 'bound on the norm of the gradient of all parameters together', above=0)
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent."""
+
     name: str = 'sgd'
     momentum: float = option(0.9, '', minimum=0, below=1)
     wd: float = option(0.0, 'weight decay', minimum=0)
@@ -158,16 +201,23 @@ class NAG(SGD):
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(Optimizer):
     """Adam (Kingma and Ba 2015); weight decay is the L2 kind, added to the gradient."""
 
-    lr: float = option(doc='learning rate', minimum=0)
     name: str = 'adam'
     beta1: float = option(0.9, '', minimum=0, below=1)
     beta2: float = option(0.999, '', minimum=0, below=1)
     epsilon: float = option(1e-8, '', above=0)
     wd: float = option(0.0, 'weight decay', minimum=0)
     clip_gradient: Optional[float] = option(None, 'bound on each gradient element', above=0)
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay: each step takes lr · wd of the weights (Loshchilov and Hutter 2019)."""
+
+    name: str = 'adamw'
+    wd: float = option(0.01, 'weight decay', minimum=0)
 
 
 @dataclass(frozen=True)
@@ -212,7 +262,7 @@ class Poly:
     warmup: float = option(0.0, 'epochs of linear warm-up from 0', minimum=0)
 
 
-OPTIMIZERS = {'sgd': SGD, 'nag': NAG, 'adam': Adam}
+OPTIMIZERS = {'sgd': SGD, 'nag': NAG, 'adam': Adam, 'adamw': AdamW}
 SCHEDULES = {'constant': Constant, 'step': Step, 'cosine': Cosine, 'poly': Poly}
 
 
@@ -224,13 +274,27 @@ class TrainConfig:
     optimizer: Any = option(doc='', variants=OPTIMIZERS)
     schedule: Any = option(Constant, '', variants=SCHEDULES)
     label_smoothing: float = option(0.0, 'probability mass spread evenly over all classes', minimum=0, below=1)
-    mixup: float = option(0.0, 'parameter of the Beta distribution that mixes pairs; 0 is off', minimum=0)
+    accumulate: int = option(1, 'parts that a batch is computed in, one after another, whose gradients are added up: '
+                                'a large batch in little memory; BatchNorm sees a part', minimum=1)
+    mixup: float = option(0.0, 'parameter of the Beta distribution that mixes pairs of images; 0 is off', minimum=0)
+    cutmix: float = option(0.0, 'parameter of the Beta distribution of the area that pairs of images exchange; 0 is '
+                                'off', minimum=0)
+    cutmix_share: float = option(0.5, 'share of the batches that get cutmix where both are on; the others get mixup',
+                                 minimum=0, maximum=1)
+    focal_gamma: float = option(0.0, 'γ of the focal loss, which counts sure answers for less; 0 is cross-entropy',
+                                minimum=0)
+    logit_adjustment: float = option(0.0, 'τ: in training, τ times the log of the frequency of its class is added to '
+                                          'each logit, so that rare classes win a margin; 0 is off', minimum=0)
+    pairwise_confusion: float = option(0.0, 'λ: weight of the squared distance between the probabilities of images of '
+                                            'different classes; 0 is off', minimum=0)
     class_weights: Union[str, Tuple[float, ...]] = option(
         'none', "'none', 'balanced' (N / (K n_k)) or one factor per class")
     ema: float = option(0.0, 'decay per step of an exponential moving average of the parameters, which '
-                             'is then what is evaluated and kept; 0 is off', minimum=0, below=1)
-    select_by: str = option('top1', 'what validation chooses the epoch by (the other breaks ties); a small split '
-                                    'is steadier in its loss', choices=('top1', 'loss'))
+                             'is then what is evaluated and kept; 0 is off; after t steps it is no more than '
+                             '(1 + t) / (10 + t), so that the start is soon forgotten', minimum=0, below=1)
+    select_by: str = option('top1', "what validation chooses the epoch by (loss, or top1, breaks ties); 'nll' is "
+                                    "another word for 'loss', in which a small split is steadier",
+                            choices=('top1', 'loss', 'nll', 'mean_class', 'macro_f1'))
 
 
 # --- run -------------------------------------------------------------------------------------
@@ -253,6 +317,7 @@ class RunConfig:
                                       minimum=0)
     pointing_game: bool = option(False, 'evaluations also play the energy-based pointing game: which fraction of the '
                                         'class activation lies in the boxes of the data set')
+    tensorboard: bool = option(False, 'also write curves for TensorBoard into the run folder; needs tensorboardX')
     work_dir: str = option('work_dirs', 'folder that receives the run folders')
 
 

@@ -16,7 +16,7 @@ from gluon_fgvc.data.folders import composed
 from gluon_fgvc.data.folds import with_fold
 from gluon_fgvc.data.images import BrokenImage, Picture, read_image
 from gluon_fgvc.data.loaders import Batch, Loader
-from gluon_fgvc.data.splits import split_record, stratified_split
+from gluon_fgvc.data.splits import split_record, stratified_split, stratified_subset
 from gluon_fgvc.data.transforms import VIEWS, EvalTransform, TrainTransform, eval_views
 from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 
@@ -46,7 +46,8 @@ def build(config):
     """Read the data set that ``config`` (a :class:`~gluon_fgvc.config.DataConfig`) names.
 
     Where the data set has no validation split and ``val_fraction`` is above 0, one is carved out of train,
-    stratified, with ``val_seed``, and no unit of images torn apart; the test split is never touched.
+    stratified, with ``val_seed``, and no unit of images torn apart; the test split is never touched. Of the training
+    images that are then left, ``per_class`` of each class are kept.
 
     With ``folds``, all images are dealt into as many, and one of them is the test split.
 
@@ -63,6 +64,9 @@ def build(config):
         source = with_fold(source, config.folds, config.fold, config.val_seed)
     if source.val is None and config.val_fraction > 0:
         source = _carve_validation(source, config.val_fraction, config.val_seed)
+    if config.per_class is not None:
+        kept = stratified_subset(source.train.labels, config.per_class, config.val_seed)
+        source = replace(source, train=source.train.subset(kept))
     counts = np.bincount(source.train.labels, minlength=len(source.classes))
     for name, count in zip(source.classes, counts):
         if count == 0:

@@ -31,6 +31,19 @@ def stratified_split(strata, share, seed, units=None):
     return np.sort(np.array(rest, dtype=np.int64)), np.sort(np.array(taken, dtype=np.int64))
 
 
+def stratified_subset(strata, most, seed):
+    """Return an ascending int64 index array of at most ``most`` items of each stratum, drawn with ``seed``.
+
+    A larger ``most`` keeps all that a smaller one does. A stratum that has no more is kept whole.
+
+    :param strata: (N,) sortable values.
+    """
+    strata = np.asarray(strata)
+    generator = np.random.RandomState(seed)
+    return np.sort(np.concatenate([generator.permutation(np.flatnonzero(strata == stratum))[:most]
+                                   for stratum in np.unique(strata)]))
+
+
 def _split_units(strata, share, seed, units):
     _, stratum_of, frequency = np.unique(strata, return_inverse=True, return_counts=True)
     _, unit_of = np.unique(units, return_inverse=True)

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 
 from gluon_fgvc.choices import VIEWS
+from gluon_fgvc.data import policies
+from gluon_fgvc.data.erasing import erase
 from gluon_fgvc.data.images import MAX_PIXELS, BrokenImage, Picture
 from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 
@@ -139,9 +141,9 @@ class TrainTransform:
             raise ConfigError(f'data.train.pad {view.pad} enlarges images that nothing crops; set data.train.crop')
         _check_crop('data.train', view, 2 * view.pad)
         side = view.random_resized_crop
-        self._view = view
+        self._view, self._policy = view, policies.of(view.policy)
         self.random = bool(view.random_resized_crop or view.crop or view.flip or view.flip_vertical or view.transpose
-                           or view.rotation or view.color_jitter or view.pca_noise)
+                           or view.rotation or view.color_jitter or view.pca_noise or self._policy or view.erasing)
         self.output_size = (side, side) if side else _output_size(view)
         if view.transpose and self.output_size and self.output_size[0] != self.output_size[1]:
             raise ConfigError(f'data.train.transpose needs square images, not {list(self.output_size)}; '
@@ -179,7 +181,9 @@ class TrainTransform:
             image = _jitter(image, *rng.uniform(1 - view.color_jitter, 1 + view.color_jitter, 3))
         if view.pca_noise:
             image = _recolour(image, rng.normal(0, view.pca_noise, 3))
-        return image
+        if self._policy:
+            image = self._policy(image, rng)
+        return erase(image, view.erasing, rng) if view.erasing else image
 
 
 _SCALES, _STEP = (1, 0.8, 1.25), 32  # sides stay multiples of what networks halve to

@@ -10,19 +10,23 @@ from gluon_fgvc.errors import DataError
 from gluon_fgvc.run_folder import RunFolder
 
 
-def predict(net, normalize, loader, contexts, progress=None):
+def predict(net, normalize, loader, contexts, progress=None, **calibration):
     """Return :class:`~gluon_fgvc.engine.metrics.Predictions` of ``net`` over one pass of ``loader``.
 
     Labels are the image set's class indices, also where training targets are soft.
+
+    :param calibration: ``temperature`` or ``scores`` as of :func:`predict_together`.
     """
-    return predict_together([[(net, normalize, loader)]], contexts, progress)[0]
+    return predict_together([[(net, normalize, loader)]], contexts, progress, **calibration)[0]
 
 
-def predict_together(members, contexts, progress=None):
+def predict_together(members, contexts, progress=None, *, temperature=None, scores=None):
     """Return the predictions of several networks, each by several views of every image, and of each by itself.
 
     :param members: for each network the list of its views, (net, normalize, loader); the loaders go through the
         same images in batches of the same size.
+    :param temperature: of the first view of the first network, for ``calibrated`` predictions; None without.
+    :param scores: :class:`~.temperature.Scores` that take in what that view says; None without.
     :returns: Predictions of the mean probability over networks and views, every one counting the same, and a list
         of each network's Predictions by its first view.
     """
@@ -34,13 +38,15 @@ def predict_together(members, contexts, progress=None):
         indices = batches[0].indices
         if not all(np.array_equal(batch.indices, indices) for batch in batches):
             raise DataError(f"split '{image_set.name}': an image could be read for one view and not for another")
-        scores = [_scores(net, normalize, batch.images, contexts)
-                  for (_, (net, normalize, _)), batch in zip(views, batches)]
+        found = [_scores(net, normalize, batch.images, contexts)
+                 for (_, (net, normalize, _)), batch in zip(views, batches)]
         labels = image_set.labels[indices]
+        if scores is not None:
+            scores.add(found[0], labels)
         for parts, first in zip(alone, firsts):
-            parts.append(metrics.predictions_of(scores[first], labels, indices))
+            parts.append(metrics.predictions_of(found[first], labels, indices, None if first else temperature))
         if len(views) > 1:
-            together.append(metrics.predictions_of(_log_mean_probabilities(scores), labels, indices))
+            together.append(metrics.predictions_of(_log_mean_probabilities(found), labels, indices))
         if progress is not None:
             progress.update(len(indices))
     if not alone[0]:
@@ -69,15 +75,15 @@ def evaluation(predictions, loader, classes, origin, groups=None):
     """Return the JSON-able summary of one evaluation; what a run folder keeps of it.
 
     :param loader: what the predictions were made of; broken images that it skipped are counted.
-    :param origin: dict of ``chosen_by``, what chose the epoch, and ``checkpoint``, 'best' or 'last'.
+    :param origin: dict of ``chosen_by``, what chose the epoch, with the temperature that validation has fitted, and
+        ``checkpoint``, 'best' or 'last'.
     :param groups: the super-category of each class, where the data set has them.
     """
     rows = metrics.per_class(predictions, classes)
-    accuracies = [row['accuracy'] for row in rows if row['accuracy'] is not None]
     return {
         'split': loader.image_set.name, 'images': len(predictions), 'skipped': len(loader.bad),
         **metrics.summary(predictions, len(classes)),
-        'mean_class_accuracy': float(np.mean(accuracies)),
+        **metrics.calibration(predictions, origin['chosen_by'].get('temperature')),
         'per_class': rows, **({'per_group': metrics.per_group(rows, groups)} if groups else {}),
         'confusion': metrics.confusion(predictions, len(classes)).tolist(),
         'chosen_by': origin['chosen_by'], 'checkpoint': origin['checkpoint'],

@@ -5,7 +5,8 @@ from typing import Any, Callable
 
 import mxnet as mx
 
-from gluon_fgvc.engine import metrics, optim, phases, targets
+from gluon_fgvc.engine import layer_decay, metrics, optim, phases, targets, temperature
+from gluon_fgvc.engine.criteria import Criterion
 from gluon_fgvc.engine.evaluate import predict
 from gluon_fgvc.engine.reuse import Feeds
 from gluon_fgvc.engine.state import State, check_validation
@@ -82,11 +83,17 @@ class Training:
         factors = targets.class_weights(cfg.train.class_weights, data.train.image_set.labels, data.num_classes)
         self.class_weights = None if factors is None else {
             context: mx.nd.array(factors, ctx=context) for context in self.contexts}
+        method.criterion = Criterion(cfg.train, data.train.image_set.labels, data.num_classes)
         self._feeds, self.feed = Feeds(method, data, self.contexts), None
 
     def enter(self, phase):
         """Apply ``phase`` to the network and find where its batches come from."""
         learning = phases.enter(phase, self.method.train_net, self.cfg.run.hybridize)
+        for name, factor in layer_decay.factors(self.parameters, self.cfg.train.optimizer.layer_decay).items():
+            self.parameters[name].lr_mult *= factor
+        if self.cfg.train.accumulate > 1:
+            for name in learning:
+                self.parameters[name].grad_req = 'add'
         if self.method.net is not self.method.train_net:
             compile_net(self.method.net, self.cfg.run.hybridize)
         self.feed, cheaper = self._feeds.of(phase, self.cfg.train, self.cfg.run.hybridize)
@@ -104,11 +111,12 @@ class Training:
 
     def validate(self, state):
         """Return what the validation split says of the network that would be kept, ``val_…``."""
+        scores = temperature.Scores(len(self.data.val.image_set), self.data.num_classes)
         with state.averaged():
-            predictions = predict(self.feed.net, self.feed.prepare, self.feed.val, self.contexts)
+            predictions = predict(self.feed.net, self.feed.prepare, self.feed.val, self.contexts, scores=scores)
         summary = metrics.summary(predictions, self.data.num_classes)
         check_validation(summary)
-        return {f'val_{name}': value for name, value in summary.items()}
+        return {f'val_{name}': value for name, value in {**summary, 'temperature': scores.fit()}.items()}
 
 
 def _has_stopped(now, run):

@@ -1,8 +1,11 @@
 """Accuracies and confusion from recorded predictions, and running means that stay on the device."""
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 from mxnet import nd
+
+from gluon_fgvc.engine import statistics
 
 TOP = 5  # how many best classes of an image are recorded
 
@@ -13,7 +16,8 @@ class Predictions:
 
     ``indices`` (N,) rows of the image set; ``labels`` (N,) int64; ``top`` (N,≤5) classes from most to
     least probable and ``top_probabilities`` beside them; ``label_probabilities`` (N,); ``losses`` (N,)
-    cross-entropy in nats against the hard label.
+    cross-entropy in nats against the hard label. ``calibrated`` (N,2) are the probability of the most probable
+    class and the loss at the temperature fitted on validation, None where there is none.
     """
 
     indices: np.ndarray
@@ -22,11 +26,13 @@ class Predictions:
     top_probabilities: np.ndarray
     label_probabilities: np.ndarray
     losses: np.ndarray
+    calibrated: Optional[np.ndarray] = None
 
     @classmethod
     def join(cls, parts):
         """Join the predictions of several batches."""
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
+        fields = ([getattr(part, name) for part in parts] for name in cls.__dataclass_fields__)
+        return cls(*(None if arrays[0] is None else np.concatenate(arrays) for arrays in fields))
 
     def __len__(self):
         return len(self.labels)
@@ -37,17 +43,25 @@ class Predictions:
         return self.top[:, 0] == self.labels
 
 
-def predictions_of(scores, labels, indices):
+def predictions_of(scores, labels, indices, temperature=None):
     """Record ``scores`` (N,K) numpy of images ``indices`` (N,) with hard ``labels`` (N,)."""
     scores = scores.astype('float64')
-    log_probabilities = scores - scores.max(axis=1, keepdims=True)
-    log_probabilities -= np.log(np.exp(log_probabilities).sum(axis=1, keepdims=True))
+    log_probabilities = _log_softmax(scores)
     # A stable sort of the negated scores: among equals the lower class index wins, on every machine.
     top = np.argsort(-scores, axis=1, kind='stable')[:, :TOP]
     rows = np.arange(len(labels))
-    of_label = log_probabilities[rows, labels]
+    of_label, calibrated = log_probabilities[rows, labels], None
+    if temperature is not None:
+        cooled = _log_softmax(scores / temperature)
+        calibrated = np.stack([np.exp(cooled[rows, top[:, 0]]), -cooled[rows, labels]], axis=1)
     return Predictions(np.asarray(indices), labels, top, np.exp(np.take_along_axis(log_probabilities, top, 1)),
-                       np.exp(of_label), -of_label)
+                       np.exp(of_label), -of_label, calibrated)
+
+
+def _log_softmax(scores):
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
 
 
 def top_k(predictions, k):
@@ -63,21 +77,47 @@ def confusion(predictions, num_classes):
 
 
 def summary(predictions, num_classes):
-    """Return loss, top-1 and, where K is larger, top-3 and top-5, as shares in [0, 1]."""
+    """Return loss, top-1 and, where K is larger, top-3 and top-5, and means over classes, as shares in [0, 1]."""
     result = {'loss': float(predictions.losses.mean()), 'top1': top_k(predictions, 1)}
     result.update({f'top{k}': top_k(predictions, k) for k in (3, 5) if num_classes > k})
+    return {**result, **macro(per_class(predictions, range(num_classes)))}
+
+
+def calibration(predictions, temperature=None):
+    """Return how far sureness and accuracy lie apart (``ece``), and with a temperature also that and the loss under it.
+    """
+    result = {'ece': statistics.calibration(predictions.top_probabilities[:, 0], predictions.correct)[1]}
+    if temperature is not None and predictions.calibrated is not None:
+        sureness, losses = predictions.calibrated.T
+        result.update(temperature=temperature, calibrated_ece=statistics.calibration(sureness, predictions.correct)[1],
+                      calibrated_loss=float(losses.mean()))
     return result
 
 
 def per_class(predictions, classes):
-    """Return one dict a class: name, images, correct, accuracy (None for a class without images)."""
+    """Return one dict a class: name, images, correct, accuracy, which is its recall, precision and F1.
+
+    All three are None for a class without images. A class that nothing was taken for has precision 0.
+    """
     counts = confusion(predictions, len(classes))
     rows = []
     for k, name in enumerate(classes):
-        images, correct = int(counts[k].sum()), int(counts[k, k])
-        rows.append({'name': name, 'images': images, 'correct': correct,
-                     'accuracy': correct / images if images else None})
+        images, correct, taken = int(counts[k].sum()), int(counts[k, k]), int(counts[:, k].sum())
+        accuracy, precision, f1 = (correct / images, correct / max(taken, 1), 2 * correct / (images + taken)) \
+            if images else (None,) * 3
+        rows.append({'name': name, 'images': images, 'correct': correct, 'accuracy': accuracy, 'precision': precision,
+                     'recall': accuracy, 'f1': f1})
     return rows
+
+
+def macro(rows):
+    """Return the means of the rows of :func:`per_class` over the classes that have images.
+
+    ``mean_class_accuracy`` is the mean recall; ``macro_f1`` the mean of the classes' F1, not that of the means.
+    """
+    rows = [row for row in rows if row['images']]
+    return {name: float(np.mean([row[key] for row in rows])) for name, key in
+            (('mean_class_accuracy', 'recall'), ('macro_precision', 'precision'), ('macro_f1', 'f1'))}
 
 
 def per_group(rows, groups):

@@ -3,7 +3,10 @@ import math
 
 from mxnet import gluon, nd
 
+from gluon_fgvc.engine.adamw import AdamW
 from gluon_fgvc.errors import CheckpointError
+
+NOT_DECAYED = ('gamma', 'beta', 'bias')  # how the names end of what ``decay_norms: false`` spares
 
 
 def learning_rate(schedule, base, position, length):
@@ -34,14 +37,18 @@ def make_trainer(parameters, optimizer, kvstore):
     Updates always run on the devices: a kvstore that updates ignores later learning rates and multipliers.
     """
     options = {'learning_rate': optimizer.lr, 'wd': optimizer.wd}
-    if optimizer.name == 'adam':
+    if not optimizer.decay_norms:
+        for name, parameter in parameters.items():
+            if name.endswith(NOT_DECAYED):
+                parameter.wd_mult = 0.0
+    if optimizer.name in ('adam', 'adamw'):
         options.update(beta1=optimizer.beta1, beta2=optimizer.beta2, epsilon=optimizer.epsilon)
     else:
         options['momentum'] = optimizer.momentum
     if optimizer.clip_gradient is not None:
         options['clip_gradient'] = optimizer.clip_gradient
-    trainer = gluon.Trainer(list(parameters.values()), optimizer.name, options, kvstore=kvstore,
-                            update_on_kvstore=False)
+    name, options = (AdamW(**options), None) if optimizer.name == 'adamw' else (optimizer.name, options)
+    trainer = gluon.Trainer(list(parameters.values()), name, options, kvstore=kvstore, update_on_kvstore=False)
     # Of itself the Trainer does this in its first step, and thereby gives all devices the running statistics that the
     # first one had before that step's forward and backward passes.
     trainer._init_kvstore()

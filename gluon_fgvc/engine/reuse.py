@@ -58,7 +58,7 @@ class Feeds:
 
     def _applies(self, phase, settings):
         loader, (trunk, top) = self._plain.train, self._split
-        if phase.batch_norm != 'fixed' or settings.mixup or loader.transform.random or _drops(trunk):
+        if phase.batch_norm != 'fixed' or settings.mixup or settings.cutmix or loader.transform.random or _drops(trunk):
             return False
         above = {id(parameter) for parameter in structural(top).values()}
         learning = [p for p in structural(self._method.train_net).values() if p.grad_req != 'null']

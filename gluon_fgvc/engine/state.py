@@ -10,6 +10,10 @@ from gluon_fgvc.engine.monitor import Monitor
 from gluon_fgvc.errors import CheckpointError, TrainingError
 from gluon_fgvc.nn.parameters import STATISTICS, contexts_of, structural
 
+# Values of train.select_by → what it is called in the row of an epoch.
+MEASURES = {'top1': 'val_top1', 'loss': 'val_loss', 'nll': 'val_loss', 'mean_class': 'val_mean_class_accuracy',
+            'macro_f1': 'val_macro_f1'}
+
 
 @dataclass
 class Progress:
@@ -146,8 +150,9 @@ class State:
         return self.average.in_place() if self.average else nullcontext()
 
     def _chosen(self, epoch, row):
-        return {'epoch': epoch, 'split': 'val', 'metric': self.select_by, 'value': row[f'val_{self.select_by}'],
-                'score': _score(row, self.select_by)}
+        temperature = {'temperature': row['val_temperature']} if 'val_temperature' in row else {}
+        return {'epoch': epoch, 'split': 'val', 'metric': self.select_by, 'value': row[MEASURES[self.select_by]],
+                'score': _score(row, self.select_by), **temperature}
 
 
 def check_validation(summary):
@@ -175,6 +180,6 @@ def _below(arrays, prefix):
 
 
 def _score(row, select_by):
-    """Return what is compared, larger is better: the chosen measure first, the other one to break ties."""
-    top1, loss = row['val_top1'], -row['val_loss']
-    return [top1, loss] if select_by == 'top1' else [loss, top1]
+    """Return what is compared, larger is better: the chosen measure first, and loss, or top-1, to break ties."""
+    key = MEASURES[select_by]
+    return [-row['val_loss'], row['val_top1']] if key == 'val_loss' else [row[key], -row['val_loss']]

@@ -6,6 +6,8 @@ import mxnet as mx
 from mxnet import autograd
 
 from gluon_fgvc.engine import targets
+from gluon_fgvc.engine.clipping import clip_by_global_norm
+from gluon_fgvc.engine.criteria import pairwise_confusion
 from gluon_fgvc.errors import ConfigError
 
 
@@ -15,6 +17,12 @@ class Shard(NamedTuple):
     images: Any   # (n,…), as the network takes them
     labels: Any   # (n,) class indices or (n,K) probabilities, of the images as they were read
     targets: Any  # what the losses are held to: the labels, or (n,K) after smoothing and mixing
+
+    def part(self, number, parts):
+        """Return part ``number`` of ``parts``, as even as can be; it may have no image."""
+        images = len(self.images)
+        start, end = number * images // parts, (number + 1) * images // parts
+        return self if parts == 1 else Shard(*(array[start:end] for array in self)) if end > start else None
 
 
 @dataclass
@@ -29,6 +37,7 @@ class Step:
     monitor: Any                # what is watched
     number: int                 # steps since the beginning of the training
     class_weights: Optional[dict] = None  # device → (K,)
+    settings: Any = None        # section ``train``: how it is clipped and accumulated; None is plainly
 
     def update(self, net=None, transform=None, losses=None):
         """``w ← w − η · ∂/∂w (1/N) Σ_images Σ_terms weight · loss``, by the optimizer's rule; one update.
@@ -41,25 +50,44 @@ class Step:
             # The update before may still be moving BatchNorm's statistics, of which the scheduler does not know, and
             # this block is another one on the same parameters.
             mx.nd.waitall()
-        totals = []
-        for shard in self.shards:
-            with autograd.record():
-                outputs, terms = self.look(shard, net, transform, losses)
-                total = weighted_sum(terms, self.phase, shard.targets, self.class_weights)
-            totals.append(total)
-            self.monitor.see(self.number, terms, total, outputs.get('logits'), shard.labels)
-        autograd.backward(totals)
-        idle = set(self.trainer._contexts) - {total.context for total in totals}
+        parts = self.settings.accumulate if self.settings else 1
+        for part in range(parts):
+            totals = []
+            for shard in filter(None, (shard.part(part, parts) for shard in self.shards)):
+                with autograd.record():
+                    outputs, terms = self.look(shard, net, transform, losses)
+                    total = weighted_sum(terms, self.phase, shard.targets, self.class_weights)
+                totals.append(total)
+                self.monitor.see(self.number, terms, total, outputs.get('logits'), shard.labels)
+            if totals:
+                autograd.backward(totals)
+        idle = set(self.trainer._contexts) - {shard.images.context for shard in self.shards}
         if idle:
             _rest(self.trainer._params, idle)
-        self.trainer.step(sum(len(shard.images) for shard in self.shards), ignore_stale_grad=net is not None)
+        self._apply(ignore_stale_grad=net is not None)
+
+    def _apply(self, ignore_stale_grad):
+        images = sum(len(shard.images) for shard in self.shards)
+        bound = self.settings.optimizer.clip_norm if self.settings else None
+        if bound is None:
+            self.trainer.step(images, ignore_stale_grad)
+        else:
+            clip_by_global_norm(self.trainer, images, bound)
+            self.trainer.update(images, ignore_stale_grad)
+        for parameter in self.trainer._params:
+            if parameter.grad_req == 'add':
+                parameter.zero_grad()
 
     def look(self, shard, net=None, transform=None, losses=None):
         """Return the outputs and the loss terms of one shard, dicts of name → NDArray; see :meth:`update`."""
         with autograd.pause():
             images = shard.images if transform is None else transform(shard.images)
         outputs = named(self.method.outputs, self.net(images)) if net is None else net(images)
-        return outputs, (losses or self.method.losses)(outputs, shard.targets, self.phase)
+        terms = (losses or self.method.losses)(outputs, shard.targets, self.phase)
+        weight = self.settings.pairwise_confusion if self.settings else 0
+        if weight and 'logits' in outputs:
+            terms = {**terms, 'pairwise_confusion': weight * pairwise_confusion(outputs['logits'], shard.targets)}
+        return outputs, terms
 
 
 def _rest(parameters, idle):

@@ -1,4 +1,4 @@
-"""From labels to training targets: label smoothing, mixup, class weights."""
+"""From labels to training targets: label smoothing, class weights."""
 import numpy as np
 from mxnet import nd
 
@@ -10,17 +10,6 @@ def probabilities(labels, num_classes, smoothing):
     if labels.ndim == 1:
         labels = nd.one_hot(labels, num_classes)
     return labels * (1 - smoothing) + smoothing / num_classes
-
-
-def mix(images, targets, alpha, generator):
-    """Mixup (Zhang et al. 2018): convex combinations of images (N,…) and targets (N,K), λ ~ Beta(α, α).
-
-    One λ for the batch; partners are a random permutation drawn from numpy ``generator``.
-    """
-    share = float(generator.beta(alpha, alpha))
-    partners = nd.array(generator.permutation(images.shape[0]), ctx=images.context)
-    return (share * images + (1 - share) * nd.take(images, partners),
-            share * targets + (1 - share) * nd.take(targets, partners))
 
 
 def class_weights(setting, labels, num_classes):

@@ -5,7 +5,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.utils import split_and_load
 
-from gluon_fgvc.engine import ending, optim, targets
+from gluon_fgvc.engine import ending, mixing, optim, targets
 from gluon_fgvc.engine.gradient_norms import Probe, in_words
 from gluon_fgvc.engine.log import progress
 from gluon_fgvc.engine.step import Shard, Step
@@ -32,7 +32,8 @@ def train_epoch(training, stretch, trainer, state):
         """Hand a :class:`Step`, or what looks at one, to the method; both see the same random numbers."""
         generator = _seed_step(run.seed, now.step)
         step = kind(training.method, stretch.phase, training.feed.train_net, trainer,
-                    _shards(training, batch, generator), monitor, now.step, training.class_weights)
+                    _shards(training, batch, generator), monitor, now.step, training.class_weights,
+                    settings)
         training.method.step(step)
         return step
 
@@ -101,9 +102,10 @@ def _shards(training, batch, generator):
     for images, labels in zip(split_and_load(batch.images, contexts, even_split=False),
                               split_and_load(batch.labels, contexts, even_split=False)):
         images, wanted = training.feed.prepare(images), labels
-        if settings.label_smoothing or settings.mixup:
+        mixes = settings.mixup or settings.cutmix
+        if settings.label_smoothing or mixes:
             wanted = targets.probabilities(labels, training.data.num_classes, settings.label_smoothing)
-        if settings.mixup:
-            images, wanted = targets.mix(images, wanted, settings.mixup, generator)
+        if mixes:
+            images, wanted = mixing.mix(images, wanted, settings, generator)
         shards.append(Shard(images, labels, wanted))
     return shards

@@ -148,7 +148,7 @@ class Method(Base):
         return phase if momentum is None else replace(phase, batch_norm_momentum=momentum)
 
     def losses(self, outputs, labels, phase):
-        terms = {'cross_entropy': cross_entropy(outputs['logits'], labels)}
+        terms = {'cross_entropy': self.criterion(outputs['logits'], labels)}
         if self.penalty_weight and phase.name == 'A':
             penalty = attention_penalty([conv.attention.data(labels.context) for conv in self.convolutions.values()],
                                         self.options.penalty, self.options.ceiling)

@@ -48,6 +48,17 @@ class Explanation:
     seen_through: Optional[str] = None
 
 
+def cross_entropy(logits, labels):
+    """Cross-entropy of ``softmax(logits)`` (N,K) against indices (N,) or probabilities (N,K): (N,).
+
+    Gradient flows to ``logits`` only.
+    """
+    log_probabilities = nd.log_softmax(logits, axis=-1)
+    if labels.ndim == 1:
+        return -nd.pick(log_probabilities, labels, axis=-1)
+    return -(log_probabilities * labels).sum(axis=-1)
+
+
 class Method:
     """Base of all methods; a subclass is called ``Method`` and lives in a file named after its idea.
 
@@ -61,6 +72,7 @@ class Method:
     net = None             # HybridBlock: images (N,3,H,W), normalised → logits (N,K)
     train_net = None       # HybridBlock: images (N,3,H,W), normalised → outputs
     square_images = False  # whether all images must be squares of one size
+    criterion = staticmethod(cross_entropy)  # scores (N,K), labels → (N,); the engine may put another in its place
 
     @property
     def outputs(self):
@@ -127,14 +139,3 @@ class Method:
     def facts(self, phase):
         """Return what is worth keeping of the state after an epoch of ``phase``, JSON-able, for the log, or None."""
         return None
-
-
-def cross_entropy(logits, labels):
-    """Cross-entropy of ``softmax(logits)`` (N,K) against indices (N,) or probabilities (N,K): (N,).
-
-    Gradient flows to ``logits`` only.
-    """
-    log_probabilities = nd.log_softmax(logits, axis=-1)
-    if labels.ndim == 1:
-        return -nd.pick(log_probabilities, labels, axis=-1)
-    return -(log_probabilities * labels).sum(axis=-1)

@@ -19,7 +19,7 @@ from gluon_fgvc import backbones
 from gluon_fgvc.config import option
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.methods.base import Method as Base
-from gluon_fgvc.methods.base import Phase, cross_entropy
+from gluon_fgvc.methods.base import Phase
 from gluon_fgvc.nn import (
     Classifier,
     SimilarityTransform,
@@ -130,8 +130,8 @@ class Method(Base):
 
     def losses(self, outputs, labels, phase):
         options = self.options
-        return {'classification': cross_entropy(outputs['logits'], labels),
-                'attention': cross_entropy(outputs['attention_scores'], labels),
+        return {'classification': self.criterion(outputs['logits'], labels),
+                'attention': self.criterion(outputs['attention_scores'], labels),
                 'restriction': restriction_loss(outputs['window'], options.expected, options.thresholds),
                 'contrastive': self._contrast(outputs, labels)}
 

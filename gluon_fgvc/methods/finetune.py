@@ -8,7 +8,7 @@ from mxnet import nd
 from gluon_fgvc.config import option
 from gluon_fgvc.errors import ConfigError, did_you_mean
 from gluon_fgvc.methods.base import Method as Base
-from gluon_fgvc.methods.base import Phase, cross_entropy
+from gluon_fgvc.methods.base import Phase
 from gluon_fgvc.nn import Classifier
 from gluon_fgvc.nn.parameters import contexts_of
 
@@ -67,7 +67,7 @@ class Method(Base):
                       lr_mult={r'classifier\..*': self.options.lr_mult}, batch_norm=batch_norm)]
 
     def losses(self, outputs, labels, phase):
-        return {'cross_entropy': cross_entropy(outputs['logits'], labels)}
+        return {'cross_entropy': self.criterion(outputs['logits'], labels)}
 
     def split(self):
         return self.net.split()

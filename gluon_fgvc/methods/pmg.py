@@ -13,7 +13,7 @@ from mxnet.gluon import nn as layers
 from gluon_fgvc.config import option
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.methods.base import Method as Base
-from gluon_fgvc.methods.base import Phase, cross_entropy
+from gluon_fgvc.methods.base import Phase
 from gluon_fgvc.nn import FirstOutput
 from gluon_fgvc.nn.attend_rectify import HE
 from gluon_fgvc.nn.parameters import compile_net, contexts_of
@@ -66,7 +66,7 @@ class Method(Base):
         return [Phase('all', epochs, lr_mult={r'(features|classify)_\w+\..*': self.options.lr_mult})]
 
     def losses(self, outputs, labels, phase):
-        terms = {name: cross_entropy(outputs[name], labels) for name in (*self.stages, 'joint') if name in outputs}
+        terms = {name: self.criterion(outputs[name], labels) for name in (*self.stages, 'joint') if name in outputs}
         if 'joint' in terms:
             terms['joint'] = self.options.joint_weight * terms['joint']
         return terms

@@ -12,7 +12,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from gluon_fgvc import backbones
 from gluon_fgvc.config import option
-from gluon_fgvc.methods.base import Explanation, Phase, cross_entropy
+from gluon_fgvc.methods.base import Explanation, Phase
 from gluon_fgvc.methods.base import Method as Base
 from gluon_fgvc.nn import FirstOutput, SaliencySampler
 from gluon_fgvc.nn.parameters import contexts_of
@@ -63,7 +63,7 @@ class Method(Base):
                                               r'saliency\..*': self.options.saliency_lr_mult})]
 
     def losses(self, outputs, labels, phase):
-        return {'cross_entropy': cross_entropy(outputs['logits'], labels)}
+        return {'cross_entropy': self.criterion(outputs['logits'], labels)}
 
     def explain(self, images):
         """Return the saliency, fractions of 1 over the places of its map, and where the backbone samples the image."""

@@ -6,7 +6,7 @@ from mxnet import autograd, nd
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_fgvc.config import option
-from gluon_fgvc.methods.base import Explanation, Phase, cross_entropy
+from gluon_fgvc.methods.base import Explanation, Phase
 from gluon_fgvc.methods.base import Method as Base
 from gluon_fgvc.nn import FirstOutput, SpatialTransformer
 from gluon_fgvc.nn.attend_rectify import HE
@@ -60,7 +60,7 @@ class Method(Base):
                                               r'transformer\.window\.bias': COMMON * rate})]
 
     def losses(self, outputs, labels, phase):
-        return {'cross_entropy': cross_entropy(outputs['logits'], labels)}
+        return {'cross_entropy': self.criterion(outputs['logits'], labels)}
 
     def explain(self, images):
         """Return the window, as places of the image, and how strongly it depends on each pixel, (N,H,W)."""

@@ -15,7 +15,7 @@ from mxnet.gluon import nn as layers
 from gluon_fgvc import backbones
 from gluon_fgvc.backbones import surgery
 from gluon_fgvc.config import option
-from gluon_fgvc.methods.base import Explanation, Phase, cross_entropy
+from gluon_fgvc.methods.base import Explanation, Phase
 from gluon_fgvc.methods.base import Method as Base
 from gluon_fgvc.nn import (
     AttentionSampler,
@@ -126,10 +126,10 @@ class Method(Base):
 
     def losses(self, outputs, labels, phase):
         options = self.options
-        terms = {name: cross_entropy(outputs[name], labels) for name in outputs if not name.startswith('part')}
+        terms = {name: self.criterion(outputs[name], labels) for name in outputs if not name.startswith('part')}
         if options.nets == 'both':
             for name in ('part', 'part_shared'):
-                terms[name] = _mean(cross_entropy(scores, labels) for scores in _parts(outputs[name]))
+                terms[name] = _mean(self.criterion(scores, labels) for scores in _parts(outputs[name]))
             terms['distillation'] = _mean(
                 distillation(outputs['master'], scores, options.temperature, options.detach_teacher)
                 for scores in _parts(outputs['part']))

@@ -9,7 +9,7 @@ from gluon_fgvc.backbones import loading, wide_resnet
 from gluon_fgvc.backbones.base import Naming
 from gluon_fgvc.config import option
 from gluon_fgvc.errors import ConfigError, did_you_mean
-from gluon_fgvc.methods.base import Explanation, Phase, cross_entropy
+from gluon_fgvc.methods.base import Explanation, Phase
 from gluon_fgvc.methods.base import Method as Base
 from gluon_fgvc.nn import AttendRectify, BatchNormReLU, FirstOutput, GlobalGates
 from gluon_fgvc.nn.attend_rectify import HE, combine, mask_overlap
@@ -74,7 +74,7 @@ class Method(Base):
     def losses(self, outputs, labels, phase):
         scores = outputs['logits']
         if self.options.combine != 'log_probs':
-            terms = {'cross_entropy': cross_entropy(scores, labels)}
+            terms = {'cross_entropy': self.criterion(scores, labels)}
         elif labels.ndim == 1:
             terms = {'nll': -nd.pick(scores, labels, axis=-1)}
         else:

@@ -40,6 +40,7 @@ class RunFolder:
     log = _Entry('log.txt')                             # lines for people
     metrics = _Entry('metrics.jsonl')                   # records for programs, of steps, epochs and methods
     metrics_table = _Entry('metrics.csv')               # the records of epochs once more
+    tensorboard = _Entry('tensorboard')                 # folder of the records as curves for TensorBoard
     evaluation = _Entry('evaluation.json')              # best checkpoint, test split, a single view; others by suffix
     predictions = _Entry('predictions.csv')             # of that evaluation, image by image
     test_evaluations = _Entry('test_evaluations.jsonl')  # every one there ever was

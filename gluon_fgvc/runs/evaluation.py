@@ -52,7 +52,8 @@ def _evaluate(run, split, crop=True, play=False):
     kinds = None if crop else views.sizes_of(image_set, [transform])
     with loader_of(run.cfg, image_set, transform=transform, kinds=kinds) as loader:
         with progress(len(image_set), split) as bar:
-            predictions = predict(run.method.net, run.normalize, loader, run.contexts, bar)
+            predictions = predict(run.method.net, run.normalize, loader, run.contexts, bar,
+                                  temperature=run.chosen_by.get('temperature'))
         result = evaluation(predictions, loader, run.classes, run.origin, run.source.groups)
         result['cost'] = _cost(run, transform.output_size)
         if not crop:

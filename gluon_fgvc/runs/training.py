@@ -5,7 +5,7 @@ from pathlib import Path
 import mxnet as mx
 
 from gluon_fgvc import data
-from gluon_fgvc.engine import checkpoint, ending
+from gluon_fgvc.engine import checkpoint, ending, tensorboard
 from gluon_fgvc.engine.fit import TrainingData, fit
 from gluon_fgvc.engine.log import Log
 from gluon_fgvc.engine.state import State
@@ -32,6 +32,8 @@ def train(cfg, folder, *, test=True, source=None, init_from=None):
     :raises Interrupted: when SIGTERM or SIGUSR1 came; everything is kept, and the same call goes on with it.
     """
     check_settings(cfg)
+    if cfg.run.tensorboard:
+        tensorboard.check_installed()
     contexts = contexts_of(cfg.run.contexts)
     _check_contexts(cfg, contexts)
     source = source or data.build(cfg.data)
@@ -44,7 +46,7 @@ def train(cfg, folder, *, test=True, source=None, init_from=None):
         remove_leftovers(folder)
         notes = [claim(folder, cfg, source)]
         done = checkpoint.recover(folder, notes.append)
-        log = Log(folder, done)
+        log = Log(folder, done, cfg.run.tensorboard)
         for note in filter(None, notes):
             if done['epoch'] < cfg.train.epochs:
                 log.line(note)

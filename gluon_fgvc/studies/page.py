@@ -83,8 +83,10 @@ def _summary_table(tree):
     named, rows, metrics = _namer(tree), [], ['top1', 'top3', 'top5', 'mean_class_accuracy']
     covered = sorted({f"{100 * r['test']['boxes_cover']:.1f}" for entry in tree['configs'] for r in entry['runs']
                       if r['test'] and 'boxes_cover' in r['test']})
-    if covered:
-        metrics.append('pointing_game')
+    heads = {'macro_f1': 'Macro F1', 'ece': 'ECE', 'calibrated_ece': 'Calibrated'}
+    more = {metric: head for metric, head in heads.items()
+            if any(metric in entry['summary']['test'] for entry in tree['configs'])}
+    metrics += [*more, *(['pointing_game'] if covered else [])]
     for entry in tree['configs']:
         for split, name in (('test', 'test'), ('val', 'validation')):
             summary = entry['summary'][split]
@@ -94,7 +96,7 @@ def _summary_table(tree):
                              *(_spread(summary.get(metric)) for metric in metrics), _loss(summary.get('loss')),
                              _minutes([r['seconds'] for r in entry['runs']])])
     table = _table(('Config', 'Split', 'Images', 'Runs', 'Top-1', 'Top-3', 'Top-5', 'Mean class',
-                    *(['In boxes'] if covered else []), 'Cross-entropy', 'Minutes a run'), rows)
+                    *more.values(), *(['In boxes'] if covered else []), 'Cross-entropy', 'Minutes a run'), rows)
     if not covered:
         return table
     return (f'{table}\nIn boxes: the mean share, in percent, of the activation of the true class that lies in the '

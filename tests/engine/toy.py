@@ -8,7 +8,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from gluon_fgvc import config, data
 from gluon_fgvc.engine.fit import TrainingData
-from gluon_fgvc.methods.base import Method, Phase, cross_entropy
+from gluon_fgvc.methods.base import Method, Phase
 from gluon_fgvc.nn import Normalize
 
 TREE = {
@@ -58,7 +58,7 @@ class Toy(Method):
         return self._phases or [Phase('all', epochs)]
 
     def losses(self, outputs, labels, phase):
-        terms = {'cross_entropy': cross_entropy(outputs['logits'], labels)}
+        terms = {'cross_entropy': self.criterion(outputs['logits'], labels)}
         if self.penalty:
             weight = self.net.classifier.weight.data(labels.context)
             terms['penalty'] = self.penalty * (weight ** 2).sum().reshape((1,))

@@ -21,7 +21,16 @@ def calibration_section(run):
     tendency = 'over-confident' if confidence > high else 'under-confident' if confidence < low else \
         'about as sure as it is right'
     text = (f'The network is {tendency}: its mean confidence is {percent(confidence)}, its accuracy '
-            f'{percent(accuracy)}. Expected calibration error over ten bins: {percent(error)}.')
+            f'{percent(accuracy)}. Expected calibration error over ten bins: {percent(error)}.' + _calibrated(run))
     figure = tag('figure', plots.reliability(bins, text), tag(
         'figcaption', 'Share of right predictions by confidence, with 95 % intervals; grey: how many images.'))
     return section('Calibration', tag('p', text, class_='soft'), tag('div', figure, class_='charts'))
+
+
+def _calibrated(run):
+    """Return what the temperature that validation has fitted would make of it, as a sentence, or nothing."""
+    found = run.evaluation or {}
+    if not all(isinstance(found.get(key), float) for key in ('temperature', 'calibrated_ece')):
+        return ''
+    return (f" With logits divided by {found['temperature']:.2f}, the temperature fitted on validation, it is "
+            f"{percent(found['calibrated_ece'])}.")

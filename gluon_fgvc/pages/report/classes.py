@@ -77,13 +77,15 @@ def classes_section(run):
     if matrix is None:
         return section('Classes', _no_matrix(run))
     names, confusion = matrix
-    images, correct = confusion.sum(axis=1), np.diag(confusion)
+    images, correct, taken = confusion.sum(axis=1), np.diag(confusion), confusion.sum(axis=0)
     order = np.argsort(correct / np.maximum(images, 1) + (images == 0), kind='stable')
-    rows = [_class_row(names, confusion[k], k) for k in order[:TABLE_CLASSES]]
-    note = 'Lowest accuracy first; a heading sorts by its column. The bar is the 95 % Wilson interval.'
+    rows = [_class_row(names, confusion[k], k, int(taken[k])) for k in order[:TABLE_CLASSES]]
+    note = 'Lowest accuracy first; a heading sorts by its column. The bar is the 95 % Wilson interval. Accuracy is ' \
+           'recall; precision is the share of right ones among the images that were taken for the class.'
     if len(names) > TABLE_CLASSES:
         note = f'The {TABLE_CLASSES:,} lowest of {len(names):,} classes; evaluation.json has all. ' + note
-    head = [_sortable('Class', False), *_accuracy_heads(), _sortable('Most confused with', False)]
+    head = [_sortable('Class', False), *_accuracy_heads(), _sortable('Precision', True), _sortable('F1', True),
+            _sortable('Most confused with', False)]
     return section('Classes', tag('p', note, class_='soft'), _sorted_table(head, rows, 'Accuracy of each class'))
 
 
@@ -114,13 +116,19 @@ def _sortable(name, numeric):
     return tag('th', tag('button', name, type='button'), scope='col', class_='number' if numeric else None)
 
 
-def _class_row(names, row, k):
+def _class_row(names, row, k, taken):
     wrong = row.copy()
     wrong[k] = 0
     most = int(wrong.argmax())
     confused = [tag('span', names[most], class_='name'), f' ({int(wrong[most]):,})'] if wrong[most] else '–'
     return tag('tr', tag('th', names[k], class_='name', scope='row'), _accuracy(int(row.sum()), int(row[k])),
-               tag('td', confused))
+               _share(int(row[k]), taken), _share(2 * int(row[k]), int(row.sum()) + taken), tag('td', confused))
+
+
+def _share(part, whole):
+    if not whole:
+        return tag('td', '–', class_='number', data_value=-1)
+    return tag('td', percent(part / whole), class_='number', data_value=f'{part / whole:.6f}')
 
 
 def _accuracy(images, correct):

@@ -52,6 +52,9 @@ def _headline(evaluation):
     if 'mean_class_accuracy' in evaluation:
         mean = percent(evaluation['mean_class_accuracy'])
         tiles.append(_tile('Mean class accuracy', mean, 'every class counts alike'))
+    if 'macro_f1' in evaluation:
+        tiles.append(_tile('Macro F1', percent(evaluation['macro_f1']),
+                           f"mean precision {percent(evaluation['macro_precision'])}"))
     skipped = evaluation.get('skipped', 0)
     tiles.append(_tile(f'{str(evaluation.get("split", "")).capitalize()} images', f'{images:,}',
                        f'{skipped:,} unreadable, not counted' if skipped else 'none skipped'))
@@ -101,11 +104,12 @@ def _protocol(run):
 
 
 def _value(chosen):
-    return f" ({percent(chosen.value) if chosen.metric.startswith('top') else number(chosen.value)})"
+    return f" ({number(chosen.value) if chosen.metric in ('loss', 'nll') else percent(chosen.value)})"
 
 
 def _metric(name):
-    return {'top1': 'top-1', 'top3': 'top-3', 'top5': 'top-5'}.get(name, name)
+    return {'top1': 'top-1', 'top3': 'top-3', 'top5': 'top-5', 'nll': 'loss', 'mean_class': 'mean class accuracy',
+            'macro_f1': 'macro F1'}.get(name, name)
 
 
 def _plain(value):

@@ -44,8 +44,8 @@ NETS = {
     'densenet201': ('torchvision', 'densenet201', 64, 'features'),
     'inceptionv3': ('torchvision', 'inception_v3', 107, 'Mixed_7c'),
     'efficientnet_lite0': ('timm', 'tf_efficientnet_lite0', 64, 'bn2'),
-    'efficientnet_lite1': ('timm', 'tf_efficientnet_lite1', 64, 'bn2'),
-    'efficientnet_lite2': ('timm', 'tf_efficientnet_lite2', 64, 'bn2'),
+    'efficientnet_lite1': ('timm', 'tf_efficientnet_lite1', 48, 'bn2'),  # odd and even sides in the same places
+    'efficientnet_lite2': ('timm', 'tf_efficientnet_lite2', 36, 'bn2'),  # as at 240 and 260 px
 }
 CLASSES = 10
 
