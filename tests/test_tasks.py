@@ -14,10 +14,10 @@ from tests import small_run
 
 PAGE = (small_run.ROOT / 'docs' / 'tasks.md').read_text('utf-8')
 SMALL = ['backbone.name=mobilenetv2_0.25', 'backbone.weights=none', 'run.contexts=[cpu0]', 'train.epochs=1',
-         'train.schedule=constant', 'data.batch_size=4', 'data.workers=0', 'data.train.random_resized_crop=32',
-         'data.eval.resize=36', 'data.eval.crop=32']
+         'train.optimizer.lr=0.0005', 'train.schedule=constant', 'data.batch_size=4', 'data.workers=0',
+         'data.train.random_resized_crop=32', 'data.eval.resize=36', 'data.eval.crop=32']
 CLASSES = {'auk': 'bird', 'cod': 'fish', 'eel': 'fish'}
-LEAK = Path('photos/train/auk/leak.jpg')
+LEAK = Path('photos/train/cod/leak.jpg')
 
 
 def commands():

@@ -14,6 +14,7 @@ from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.machine import processor
 from gluon_fgvc.run_folder import RunFolder, runs_in
 from gluon_fgvc.runs.build import load_config
+from gluon_fgvc.runs.longer import begins_alike
 
 
 def new_folder(cfg, stem):
@@ -64,7 +65,9 @@ def claim(folder, cfg, source):
     plan = None if cfg.backbone.widths is None else _channel_plan(cfg)
     if files.has_checkpoint:
         # Where the folder lists its images, the data set may have moved: the list tells whether it is the same.
-        _check_same(files.config, cfg, _FREE + (('data.root',) if files.split.exists() else ()))
+        before = load_config(files.config)
+        moved, longer = files.split.exists(), begins_alike(before, cfg)
+        _check_same(folder, before, cfg, _FREE + ('data.root',) * moved + ('train.epochs',) * longer)
         check_same_classes(folder, files.read_classes(), source.classes)
         check_same_split(folder, split, ('train', 'val'))
         note = _other_rounding(files.read_environment(), now)
@@ -124,13 +127,13 @@ _FREE = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.
          'run.pointing_game', 'data.workers', 'data.worker_type', 'data.timeout')
 
 
-def _check_same(path, cfg, free):
-    before, after = _flat(config.to_tree(load_config(path))), _flat(config.to_tree(cfg))
+def _check_same(folder, before, after, free):
+    before, after = (_flat(config.to_tree(cfg)) for cfg in (before, after))
     for key in after:
         if key not in free and before.get(key) != after[key]:
-            raise ConfigError(f"cannot resume '{path.parent}': {key} is {after[key]!r} now and was "
-                              f"{before.get(key)!r}; start a new run instead, with --init-from '{path.parent}' to go "
-                              'on from its weights')
+            why = ', and the epochs done are not the first of so many' if key == 'train.epochs' else ''
+            raise ConfigError(f"cannot resume '{folder}': {key} is {after[key]!r} now and was {before.get(key)!r}{why}"
+                              f"; start a new run instead, with --init-from '{folder}' to go on from its weights")
 
 
 def _flat(tree, prefix=''):

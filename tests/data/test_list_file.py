@@ -1,10 +1,12 @@
 import os
 import string
+import types
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gluon_fgvc import config, data
 from gluon_fgvc.data.datasets import list_file
 from gluon_fgvc.errors import DataError
 
@@ -181,6 +183,27 @@ def test_keys_that_settle_it(read, tmp_path):
 def test_coarse_labels_become_super_categories(read):
     text = 'path,fine,coarse\na.jpg,pug,dog\nb.jpg,manx,cat\n'
     assert read(text, text.replace('a.', 'c.').replace('b.', 'd.'), suffix='.csv').groups == ('cat', 'dog')
+
+
+def test_units_are_read_and_stay_together(read, monkeypatch):
+    head, lines = 'image,species,bird\n', [f'{i}.jpg,{"ab"[i % 2]},ring{i // 4}\n' for i in range(24)]
+    source = read(head + ''.join(lines[:16]), head + ''.join(lines[16:]), suffix='.csv', unit_column='Bird')
+    assert source.train.units.tolist() == [f'ring{i // 4}' for i in range(16)]
+    monkeypatch.setattr(data, '_dataset', lambda name: types.SimpleNamespace(read=lambda _: source))
+    splits = [data.build(config.DataConfig('list_file', folds=3, fold=fold, val_fraction=0.25)) for fold in range(3)]
+    for split in splits:
+        parts = [set(images.units) for images in split.splits()]
+        assert [len(part) for part in parts] == [3, 1, 2] and not parts[0] & parts[1] and not parts[0] & parts[2]
+    assert len({path for split in splits for path in split.test.paths}) == 24
+
+
+@pytest.mark.parametrize('train, message', [
+    ('a.jpg,a\n', "line 1: data.unit_column 'bird' needs a first line that names the columns"),
+    ('path,label\na.jpg,a\n', "data.unit_column 'bird' is none of the columns: path, label"),
+    ('path,label,bird\na.jpg,a,\n', 'line 2: .* lacks what the image belongs to')])
+def test_units_that_are_not_there(read, train, message):
+    with pytest.raises(DataError, match=message):
+        read(train, train, suffix='.csv', unit_column='bird')
 
 
 def test_where_a_relative_list_is_looked_for_is_said():

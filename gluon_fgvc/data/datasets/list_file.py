@@ -34,6 +34,8 @@ class Options:
                                              'takes the sorted names of the training list')
     path_column: Optional[str] = option(None, 'column of the paths in the first line; null knows the usual names')
     label_column: Optional[str] = option(None, 'column of the labels in the first line; null as for path_column')
+    unit_column: Optional[str] = option(None, 'column that says what an image belongs to, e.g. an animal or a camera; '
+                                              'units are not torn apart by data.val_fraction and data.folds')
     first_label: int = option(0, 'the number of the first class, where labels are numbers', choices=(0, 1))
     crop: bool = option(False, 'cut the images to their bounding boxes, which all lists must give')
 
@@ -62,7 +64,8 @@ def _read_lists(options):
         if path:
             folder = os.path.expanduser(os.path.dirname(path) if options.root is None else options.root)
             rows[split] = [row._replace(path=os.path.join(folder, row.path))
-                           for row in read_list(path, options.path_column, options.label_column)]
+                           for row in read_list(path, options.path_column, options.label_column,
+                                               options.unit_column)]
     return rows
 
 
@@ -124,7 +127,8 @@ def _image_set(split, rows, index, numeric, crop):
                 f'not in {first}..{first + len(index) - 1}' if numeric else f'none of the {len(index)} classes'))
         labels.append(index[key])
     boxes = None if any(row.box is None for row in rows) else np.array([row.box for row in rows])
-    images = ImageSet(split, [row.path for row in rows], np.array(labels, dtype=np.int64), boxes=boxes)
+    units = None if any(row.unit is None for row in rows) else np.array([row.unit for row in rows])
+    images = ImageSet(split, [row.path for row in rows], np.array(labels, dtype=np.int64), units=units, boxes=boxes)
     if not crop:
         return images
     if boxes is None:

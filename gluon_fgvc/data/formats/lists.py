@@ -31,6 +31,7 @@ class Row(NamedTuple):
     coarse: Optional[str]
     box: Optional[Tuple[float, float, float, float]]  # x, y, width, height
     place: str                                        # file and line, for messages
+    unit: Optional[str] = None                        # what it belongs to
 
 
 class _Columns(NamedTuple):
@@ -41,12 +42,14 @@ class _Columns(NamedTuple):
     count: int
     coarse: Optional[int] = None
     box: Optional[Tuple[int, ...]] = None
+    unit: Optional[int] = None
 
 
-def read_list(path, path_column=None, label_column=None):
+def read_list(path, path_column=None, label_column=None, unit_column=None):
     """Return the :class:`Row` s of the list file ``path``.
 
     :param path_column, label_column: names of columns as the first line has them, where they are none of the known.
+    :param unit_column: name of the column that says what an image belongs to; None for lists without.
     :raises DataError: with file and line, if the list cannot be read or is not to be understood.
     """
     lines = [(number, line) for number, line in enumerate(_lines(path), 1)
@@ -61,9 +64,12 @@ def read_list(path, path_column=None, label_column=None):
             raise DataError(f'{place}: not comma-separated values: {error}') from None
     if not table:
         raise DataError(f"list '{path}' names no images; expected lines of path and label")
-    columns = _named_columns(table[0], path_column, label_column)
+    columns = _named_columns(table[0], path_column, label_column, unit_column)
     if columns:
         table = table[1:]
+    elif unit_column:
+        raise DataError(f"{table[0][0]}: data.unit_column '{unit_column}' needs a first line that names the columns, "
+                        f'e.g. path,label,{unit_column}')
     else:
         columns = _known_shape(table) or _Columns(0, 1, 2)
         _refuse_header(table)
@@ -88,9 +94,11 @@ def _row(place, line, cells, columns):
         raise DataError(f'{place}: {line!r} has {len(cells)} columns, expected {columns.count} (path, label){hint}')
     if not cells[columns.path] or not cells[columns.label]:
         raise DataError(f'{place}: {line!r} lacks a path or a label')
+    if columns.unit is not None and not cells[columns.unit]:
+        raise DataError(f'{place}: {line!r} lacks what the image belongs to (data.unit_column)')
     box = columns.box and tuple(value(place, name, finite, cells[i]) for name, i in zip(BOX_COLUMNS, columns.box))
     return Row(cells[columns.path], cells[columns.label], None if columns.coarse is None else cells[columns.coarse],
-               box, place)
+               box, place, None if columns.unit is None else cells[columns.unit])
 
 
 # --- what divides the columns ----------------------------------------------------------------
@@ -146,7 +154,7 @@ def _words(line):
 
 # --- which column is which -------------------------------------------------------------------
 
-def _named_columns(first, path_column, label_column):
+def _named_columns(first, path_column, label_column, unit_column):
     """Return the :class:`_Columns` that the first line names, None if it names none."""
     place, line, cells = first
     while cells and not cells[-1]:
@@ -155,13 +163,15 @@ def _named_columns(first, path_column, label_column):
     wanted = [(given.lower(),) if given else known for given, known in ((path_column, PATH_COLUMNS),
                                                                          (label_column, LABEL_COLUMNS))]
     path, label = (_find(names, known) for known in wanted)
-    for key, given, found in (('path_column', path_column, path), ('label_column', label_column, label)):
+    unit = _find(names, (unit_column.lower(),)) if unit_column else None
+    for key, given, found in (('path_column', path_column, path), ('label_column', label_column, label),
+                              ('unit_column', path is not None and label is not None and unit_column, unit)):
         if given and found is None:
             raise DataError(f"{place}: data.{key} '{given}' is none of the columns: {', '.join(names)}")
     if path is None or label is None:
         return None
     box = tuple(names.index(name) for name in BOX_COLUMNS) if set(BOX_COLUMNS) <= set(names) else None
-    return _Columns(path, label, len(cells), _find(names, COARSE_COLUMNS), box)
+    return _Columns(path, label, len(cells), _find(names, COARSE_COLUMNS), box, unit)
 
 
 def _known_shape(table):

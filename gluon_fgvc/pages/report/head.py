@@ -7,7 +7,8 @@ from gluon_fgvc.pages.report.parts import absent, interval, value_at
 from gluon_fgvc.run_folder import RunFolder
 
 SPLITS = {'val': 'validation', 'train': 'training'}
-_PLAIN_DATA_KEYS = frozenset(('name', 'root', 'batch_size', 'workers', 'val_fraction', 'val_seed', 'bad_image'))
+_PLAIN_DATA_KEYS = frozenset(('name', 'root', 'batch_size', 'workers', 'worker_type', 'timeout', 'cache',
+                              'val_fraction', 'val_seed', 'bad_image'))
 
 
 def title_of(run):
@@ -19,7 +20,8 @@ def header(run):
     """Return the header of the report."""
     data = run.config.get('data') if run.config else None
     options = [f'{key}: {_plain(value)}' for key, value in (data if isinstance(data, dict) else {}).items()
-               if key not in _PLAIN_DATA_KEYS and isinstance(value, (str, int)) and value not in ('', None)]
+               if key not in _PLAIN_DATA_KEYS and isinstance(value, (str, int)) and value != ''
+               and (key, value) != ('folds', 0)]
     facts = [('Data', ', '.join([str(value_at(run.config, 'data', 'name')), *options])),
              ('Weights', value_at(run.config, 'backbone', 'weights')), ('Seed', value_at(run.config, 'run', 'seed'))]
     if isinstance(data, dict) and data.get('root'):

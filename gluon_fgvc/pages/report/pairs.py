@@ -33,9 +33,9 @@ def pairs_section(run, read):
         return None
     shown = list(pairs.values())[:PAIRS]
     images = Counter(p.label for p in run.predictions)
-    which = f'the {PAIRS} most frequent of {len(pairs):,}' if len(pairs) > PAIRS else 'all'
-    note = (f'Label → prediction, where it is given more often than errors spread evenly would be; {which}. A pair '
-            'that nobody can tell apart, or a folder with wrong labels, shows here.')
+    which = f'; the {PAIRS} most frequent of {len(pairs):,}' if len(pairs) > PAIRS else ''
+    note = (f'Label → prediction, where it is given more often than errors spread evenly would be{which}. A pair that '
+            'nobody can tell apart, or a folder with wrong labels, shows here.')
     return section('Classes that are confused', tag('p', note, class_='soft'),
                    [_pair(wrong, images[wrong[0].label], read) for wrong in shown])
 
