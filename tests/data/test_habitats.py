@@ -16,7 +16,7 @@ def test_the_fraction_that_tells_the_class():
 def test_directions_differ_and_repeat():
     labels = np.arange(10)
     pictures = [Habitats(labels, 10, 1, (3, 1)).draw(i, 40) for i in range(10)]
-    assert all(p.dtype == np.uint8 and p.min() < 5 and p.max() > BRIGHTEST - 5 for p in pictures)
+    assert all(p.dtype == np.uint8 and p.min() < 12 and p.max() > BRIGHTEST - 12 for p in pictures)
     spectra = [np.abs(np.fft.fft2(p - p.mean())) for p in pictures]
     peaks = {tuple(np.unravel_index(s[:, :21].argmax(), (40, 21))) for s in spectra}
     assert len(peaks) == 10
