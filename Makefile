@@ -54,10 +54,10 @@ COMPILE = $(UV) pip compile setup.py --quiet --universal --python-version 3.9 --
 	--custom-compile-command 'make lock' $(UPGRADE)
 
 lock: $(UV)  ## resolve requirements/*.lock after a change of setup.py
-	$(COMPILE) --extra cpu --extra demo --extra lite --extra tensorboard --extra dev -o requirements/cpu.lock
-	$(COMPILE) --extra cpu --extra demo --extra lite --extra tensorboard --extra dev --extra tutorial \
+	$(COMPILE) --extra cpu --extra demo --extra lite --extra serve --extra tensorboard --extra dev -o requirements/cpu.lock
+	$(COMPILE) --extra cpu --extra demo --extra lite --extra serve --extra tensorboard --extra dev --extra tutorial \
 		-o requirements/tutorial.lock
-	$(COMPILE) --extra cu112 --extra demo --extra lite --extra tensorboard --extra dev -o requirements/cu112.lock
+	$(COMPILE) --extra cu112 --extra demo --extra lite --extra serve --extra tensorboard --extra dev -o requirements/cu112.lock
 
 $(UV):
 	$(find_python) -m venv --clear build/uv
