@@ -11,7 +11,8 @@ from gluon_fgvc.files import write_atomically
 def classify(model, paths, count, bad_image='fail', progress=None):
     """Return what ``model`` (an ImageClassifier) says of ``paths``, and the images that could not be read.
 
-    :returns: list of (path, its :func:`~gluon_fgvc.deploy.predictor.ranking` of ``count`` classes), in the order of ``paths``; dict path → reason.
+    :returns: list of (path, its :func:`~gluon_fgvc.deploy.predictor.ranking` of ``count`` classes), in the order of
+        ``paths``; dict path → reason.
     :raises DataError: at the first unreadable image, if ``bad_image`` is 'fail'; if none can be read.
     """
     bad = {}
