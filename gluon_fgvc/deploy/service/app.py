@@ -16,7 +16,7 @@ from starlette.routing import Route
 from gluon_fgvc.deploy.engines import threads
 from gluon_fgvc.deploy.predictor import ranking
 from gluon_fgvc.deploy.service.batching import Batcher
-from gluon_fgvc.deploy.service.limits import Limits, Refused, images_of, prepare
+from gluon_fgvc.deploy.service.limits import Limits, Refused, declared_bytes, images_of, prepare
 from gluon_fgvc.deploy.service.metrics import Measured, Metrics
 
 TOP = 5
@@ -61,9 +61,7 @@ class Service:
         """
         top = self._number(request, 'top', TOP)
         wants_maps = request.query_params.get('maps', '0') not in ('', '0')
-        declared = request.headers.get('content-length', '')
-        with self.batcher.admitted(1, int(declared) if declared.isdigit()
-                                   else self.limits.request_bytes):  # before its body is read
+        with self.batcher.admitted(1, declared_bytes(request, self.limits)):  # before its body is read
             images = await images_of(request, self.limits)
             with self.batcher.admitted(len(images) - 1):
                 answers = await asyncio.gather(*(self._one(*image, top, wants_maps) for image in images),

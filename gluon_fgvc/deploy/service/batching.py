@@ -91,7 +91,8 @@ class Batcher:
                 if not waiting.answer.done():  # nobody waits any longer: time is up, or the client has gone
                     groups.setdefault((waiting.image.shape, waiting.wants_maps), []).append(waiting)
             for (_, wants_maps), group in groups.items():
-                await self._answer(loop, group, wants_maps)
+                for part in parts(group, self._predictor.batch_size):
+                    await self._answer(loop, part, wants_maps)
 
     async def _answer(self, loop, group, wants_maps):
         self._observe(len(group))
@@ -117,3 +118,14 @@ class Batcher:
                 no_maps = str(reason)
         return [Answer(row, {name: values[i] for name, values in maps.items()}, no_maps)
                 for i, row in enumerate(probabilities)]
+
+
+def parts(group, largest):
+    """Cut a list into lists of ``largest`` or a power of two below.
+
+    A graph is prepared for each number of images, which costs time and memory: there are few such numbers.
+    """
+    while group:
+        count = largest if len(group) >= largest else 1 << (len(group).bit_length() - 1)
+        yield group[:count]
+        group = group[count:]

@@ -64,15 +64,27 @@ def prepare(name, data, predictor, limits):
     return Prepared(pixels, picture.shape, (left / width, top / height, shown_width / width, shown_height / height))
 
 
+def declared_bytes(request, limits):
+    """Return how many bytes the body of ``request`` has, by its own word, at most where it does not say.
+
+    :raises Refused: if that is more than allowed.
+    """
+    declared = request.headers.get('content-length', '')
+    count = int(declared) if declared.isdigit() else limits.request_bytes
+    if count > limits.request_bytes:
+        raise _too_large(limits)
+    return count
+
+
+def _too_large(limits):
+    return Refused(413, 'bytes', f'the request is larger than {limits.request_bytes:,} bytes')
+
+
 async def body(request, limits):
     """Yield the body of ``request`` in pieces.
 
-    :raises Refused: when it is larger than allowed, by its own word or in fact, or takes too long.
+    :raises Refused: when it is larger than allowed or takes too long.
     """
-    too_large = Refused(413, 'bytes', f'the request is larger than {limits.request_bytes:,} bytes')
-    declared = request.headers.get('content-length', '0')
-    if not declared.isdigit() or int(declared) > limits.request_bytes:
-        raise too_large
     loop, pieces, count = asyncio.get_running_loop(), request.stream(), 0
     end = loop.time() + limits.read_seconds
     while True:
@@ -84,7 +96,7 @@ async def body(request, limits):
             raise Refused(408, 'slow', f'the request did not arrive within {limits.read_seconds:g} s') from None
         count += len(piece)
         if count > limits.request_bytes:
-            raise too_large
+            raise _too_large(limits)
         yield piece
 
 

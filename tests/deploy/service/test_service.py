@@ -16,6 +16,7 @@ import pytest
 
 from gluon_fgvc.config import EvalView
 from gluon_fgvc.deploy import Predictor
+from gluon_fgvc.deploy.service.batching import parts
 from gluon_fgvc.deploy.service.limits import Limits
 from gluon_fgvc.deploy.service.server import listening
 from tests.deploy.service.running import Client, running
@@ -126,6 +127,12 @@ def test_metrics_count(client, images):
         client.ask('GET', f'/absent{i}')
     assert [client.metric(line) - value for line, value in zip(lines, before)] == [2, 1, 2, 3, 1]
     assert client.metric('process_resident_memory_bytes') > 1e7
+
+
+def test_batches_have_few_sizes():
+    sizes = {count: [len(part) for part in parts(list(range(count)), 12)] for count in range(60)}
+    assert sizes[0] == [] and sizes[13] == [12, 1] and sizes[35] == [12, 12, 8, 2, 1]
+    assert all(sum(found) == count and set(found) <= {1, 2, 4, 8, 12} for count, found in sizes.items())
 
 
 # --- refusals --------------------------------------------------------------------------------
