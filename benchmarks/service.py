@@ -87,8 +87,9 @@ def measure(options):
     """
     images = [Path(path).read_bytes() for path in find_images(options.images)[:500]]
     predictor = Predictor(options.export, engine=options.engine, threads=2)
-    process = subprocess.Popen([sys.executable, '-W', 'ignore', '-m', 'gluon_fgvc', 'serve', options.export, '--port',
-                                '0', '--engine', predictor.engine, '--predict-seconds', '300'], stdout=subprocess.PIPE, text=True)
+    command = ['-m', 'gluon_fgvc', 'serve', options.export, '--port', '0', '--engine', predictor.engine,
+               '--predict-seconds', '300']  # how long they wait is a result here
+    process = subprocess.Popen([sys.executable, '-W', 'ignore', *command], stdout=subprocess.PIPE, text=True)
     try:
         process.stdout.readline()
         port = int(re.search(r':(\d+),', process.stdout.readline()).group(1))

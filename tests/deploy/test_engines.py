@@ -17,7 +17,7 @@ from gluon_fgvc.deploy.engines import normalized, proof_images
 from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.files import hash_of_file
 from gluon_fgvc.nn import Normalize, class_activation
-from tests.deploy.small import CLASSES, MEAN, STD, build_net, export_net, write_pictures
+from tests.deploy.small import CLASSES, MEAN, STD, build_net, edit, export_net, write_pictures
 
 
 @pytest.fixture(scope='module')
@@ -41,12 +41,6 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def pictures(tmp_path):
     return write_pictures(tmp_path / 'pictures')
-
-
-def edit(folder, change):
-    metadata = json.loads((folder / 'model.json').read_text())
-    change(metadata)
-    (folder / 'model.json').write_text(json.dumps(metadata))
 
 
 def write_onnx(folder, net, wrong=0.0, maps=False):

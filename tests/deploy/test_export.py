@@ -13,6 +13,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from gluon_fgvc import deploy
 from gluon_fgvc.config import EvalView
+from gluon_fgvc.deploy.metadata import signature_of
 from gluon_fgvc.errors import CheckFailed, CheckpointError
 from tests.deploy.small import CLASSES, MEAN, STD, build_net, export_net
 
@@ -84,6 +85,7 @@ def test_module_api_reads_the_files(net, tmp_path, pixels):
 def test_metadata(net, tmp_path):
     report = export_net(net, tmp_path / 'export')
     metadata = json.loads((tmp_path / 'export/model.json').read_text())
+    assert metadata.pop('sha256') == signature_of(metadata)
     assert 'area averaging' in metadata['resize'].pop('rule')
     versions = metadata.pop('versions')
     assert versions['mxnet'] == mx.__version__ and set(versions) == {'gluon_fgvc', 'mxnet', 'numpy'}
