@@ -24,8 +24,8 @@ def main(argv=None):
     parser.add_argument('--top-k', metavar='K', type=int, default=5, help='classes an image; default: %(default)s')
     parser.add_argument('--format', choices=('csv', 'json', 'both'), default='both', help='default: %(default)s')
     parser.add_argument('--batch-size', metavar='N', type=int, default=32, help='default: %(default)s')
-    parser.add_argument('--engine', choices=ENGINES, default='auto',
-                        help='what runs an exported model; auto takes the fastest here; default: %(default)s')
+    parser.add_argument('--engine', choices=ENGINES, help='what runs an exported model; default: auto, the fastest '
+                                                          'here that computes the same')
     parser.add_argument('--gpus', metavar='ID', help='the GPU to use; an empty string forces the CPU; default: '
                                                      'the first GPU, else the CPU')
     parser.add_argument('--no-sheet', action='store_true', help='write no contact sheet')
@@ -60,7 +60,7 @@ def main(argv=None):
           + ', '.join(str(args.out / name) for name in outputs))
 
 
-def open_model(folder, gpus=None, batch_size=32, engine='auto'):
+def open_model(folder, gpus=None, batch_size=32, engine=None):
     """Return an :class:`~gluon_fgvc.deploy.ImageClassifier` of a run folder or an exported model."""
     from gluon_fgvc import runs
     from gluon_fgvc.data import EvalTransform
@@ -71,7 +71,7 @@ def open_model(folder, gpus=None, batch_size=32, engine='auto'):
     if gpus is not None and len(contexts) > 1:
         raise ConfigError(f"--gpus '{gpus}': prediction runs on one device; name one")
     if (folder / METADATA).is_file():
-        model = Predictor(folder, contexts[0], batch_size, engine)
+        model = Predictor(folder, contexts[0], batch_size, engine or 'auto')
         print(f'engine: {model.why}')
         return model
     if not RunFolder(folder).is_run:
@@ -79,6 +79,9 @@ def open_model(folder, gpus=None, batch_size=32, engine='auto'):
         hint = f"; it holds run folders, the newest is '{held[-1]}'" if held else ''
         raise CheckpointError(f"'{folder}' is neither a run folder (it has no {RunFolder.config}) nor an exported "
                               f'model (no {METADATA}){hint}')
+    if engine:
+        raise ConfigError(f"--engine {engine} is for an exported model; '{folder}' is a run folder, whose checkpoint "
+                          'MXNet runs: fgvc export makes one of it')
     opened = runs.open_run(folder, contexts=contexts[:1])
     return ImageClassifier(opened.classes, EvalTransform(opened.cfg.data.eval),
                            lambda images: probabilities_of(opened, images), batch_size)
