@@ -72,7 +72,7 @@ def open_model(folder, gpus=None, batch_size=32, engine=None):
         raise ConfigError(f"--gpus '{gpus}': prediction runs on one device; name one")
     if (folder / METADATA).is_file():
         model = Predictor(folder, contexts[0], batch_size, engine or 'auto')
-        print(f'engine: {model.why}')
+        print(f'engine: {model.why}', file=sys.stderr)
         return model
     if not RunFolder(folder).is_run:
         held = runs_in(folder)

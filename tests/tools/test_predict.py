@@ -80,6 +80,15 @@ def test_more_classes_asked_for_than_there_are(model, here):
     assert 'class_4' not in row
 
 
+def test_the_engine_is_named_and_can_be_chosen(model, here, capsys):
+    assert run(model, 'cells', '--no-sheet', '--engine', 'mxnet') == 0
+    assert capsys.readouterr().err == 'engine: mxnet, as asked\n'
+    (here / 'run').mkdir()
+    (here / 'run/config.yaml').write_text('')
+    assert run('run', 'cells', '--no-sheet', '--engine', 'mxnet', '--out', 'other') == 2
+    assert 'is a run folder' in capsys.readouterr().err
+
+
 def test_nothing_is_overwritten_unless_asked(model, here, capsys):
     assert run(model, 'cells', '--no-sheet') == 0
     before = (here / 'predictions/predictions.csv').read_bytes()
