@@ -56,7 +56,8 @@ def main(argv=None):
     for name in outputs:
         writers[name](args.out / name, rows, bad)
     show(rows)
-    print(f"{len(rows)} images classified{f', {len(bad)} skipped' if bad else ''}: "
+    by = f' by {model.engine}' if model.engine else ''
+    print(f"{len(rows)} images classified{by}{f', {len(bad)} skipped' if bad else ''}: "
           + ', '.join(str(args.out / name) for name in outputs))
 
 
@@ -71,9 +72,7 @@ def open_model(folder, gpus=None, batch_size=32, engine=None):
     if gpus is not None and len(contexts) > 1:
         raise ConfigError(f"--gpus '{gpus}': prediction runs on one device; name one")
     if (folder / METADATA).is_file():
-        model = Predictor(folder, contexts[0], batch_size, engine or 'auto')
-        print(f'engine: {model.why}', file=sys.stderr)
-        return model
+        return Predictor(folder, contexts[0], batch_size, engine or 'auto')
     if not RunFolder(folder).is_run:
         held = runs_in(folder)
         hint = f"; it holds run folders, the newest is '{held[-1]}'" if held else ''

@@ -44,6 +44,8 @@ class ImageClassifier:
     :param threads: how many threads decode images ahead of the network; 1 decodes in turn with it.
     """
 
+    engine = None  # the name of what runs an exported model
+
     def __init__(self, classes, transform, forward, batch_size=32, threads=1):
         self.classes, self.transform = tuple(classes), transform
         self.batch_size, self.threads = batch_size, threads
