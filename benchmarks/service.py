@@ -22,7 +22,7 @@ from gluon_fgvc.errors import CheckFailed
 
 GROWTH, RATIO = 0.05, 0.9  # of memory at most; of the predictor's throughput at least
 TURN = 20                  # seconds of the service's turn; the predictor's is half as long
-SETTLE = 5                 # seconds at the start that count for nothing: connections open, graphs are prepared
+SETTLE = 10                # seconds at the start that count for nothing: connections open, graphs are prepared
 
 
 def add_options(parser):
