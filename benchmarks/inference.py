@@ -7,7 +7,7 @@ import numpy as np
 
 from gluon_fgvc import backbones, config, deploy, methods
 from gluon_fgvc.commands import cli
-from gluon_fgvc.deploy.predictor import load_exported
+from gluon_fgvc.deploy.symbol import load_exported
 
 WARM_UP = 2  # rounds that are not counted
 

@@ -65,7 +65,8 @@ def test_trains_exports_and_predicts(name, family, tmp_path):
     assert exported.difference <= 1e-5
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)  # some graphs cannot be fused
-        fused, plain = (deploy.Predictor(tmp_path / 'model', fuse=fuse).predict_batch(pixels) for fuse in (True, False))
+        fused, plain = (deploy.Predictor(tmp_path / 'model', engine=engine).predict_batch(pixels)
+                       for engine in ('auto', 'mxnet'))
     assert_fused_alike(name, fused, plain)
     for values in (*method.explain(mx.nd.random.normal(shape=(IMAGES, 3, side, side))).maps.values(),):
         assert np.isfinite(values.asnumpy()).all()

@@ -265,5 +265,6 @@ def test_export_computes_the_same(name, bake, tmp_path):
     assert exported.images == 2 and exported.difference <= 1e-5
     with warnings.catch_warnings():
         warnings.simplefilter('error', UserWarning)  # that the graph cannot be fused
-        fused, plain = (deploy.Predictor(tmp_path / 'model', fuse=fuse).predict_batch(pixels) for fuse in (True, False))
+        fused, plain = (deploy.Predictor(tmp_path / 'model', engine=engine).predict_batch(pixels)
+                       for engine in ('mxnet_fused', 'mxnet'))
     assert_fused_alike(name, fused, plain)

@@ -7,7 +7,7 @@ from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError, did_you_mean
 
 COMMANDS = ('train', 'evaluate', 'predict', 'export', 'visualize', 'doctor', 'compare', 'study', 'prune', 'sweep',
-            'prepare-data', 'import-weights', 'benchmark')
+            'prepare-data', 'import-weights', 'benchmark', 'serve')
 
 
 def main(argv=None):

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from gluon_fgvc.choices import ENGINES
 from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import CheckpointError, ConfigError
 
@@ -23,6 +24,8 @@ def main(argv=None):
     parser.add_argument('--top-k', metavar='K', type=int, default=5, help='classes an image; default: %(default)s')
     parser.add_argument('--format', choices=('csv', 'json', 'both'), default='both', help='default: %(default)s')
     parser.add_argument('--batch-size', metavar='N', type=int, default=32, help='default: %(default)s')
+    parser.add_argument('--engine', choices=ENGINES, help='what runs an exported model; default: auto, the fastest '
+                                                          'here that computes the same')
     parser.add_argument('--gpus', metavar='ID', help='the GPU to use; an empty string forces the CPU; default: '
                                                      'the first GPU, else the CPU')
     parser.add_argument('--no-sheet', action='store_true', help='write no contact sheet')
@@ -43,7 +46,7 @@ def main(argv=None):
     from gluon_fgvc.deploy.predictions import classify, write_csv, write_json
     from gluon_fgvc.engine.log import progress
     paths = find_images(args.inputs)
-    model = open_model(args.model, args.gpus, args.batch_size)
+    model = open_model(args.model, args.gpus, args.batch_size, args.engine)
     with progress(len(paths), 'predict') as bar:
         rows, bad = classify(model, paths, args.top_k, args.bad_image, bar)
     for reason in bad.values():
@@ -53,11 +56,12 @@ def main(argv=None):
     for name in outputs:
         writers[name](args.out / name, rows, bad)
     show(rows)
-    print(f"{len(rows)} images classified{f', {len(bad)} skipped' if bad else ''}: "
+    by = f' by {model.engine}' if model.engine else ''
+    print(f"{len(rows)} images classified{by}{f', {len(bad)} skipped' if bad else ''}: "
           + ', '.join(str(args.out / name) for name in outputs))
 
 
-def open_model(folder, gpus=None, batch_size=32):
+def open_model(folder, gpus=None, batch_size=32, engine=None):
     """Return an :class:`~gluon_fgvc.deploy.ImageClassifier` of a run folder or an exported model."""
     from gluon_fgvc import runs
     from gluon_fgvc.data import EvalTransform
@@ -68,16 +72,24 @@ def open_model(folder, gpus=None, batch_size=32):
     if gpus is not None and len(contexts) > 1:
         raise ConfigError(f"--gpus '{gpus}': prediction runs on one device; name one")
     if (folder / METADATA).is_file():
-        return Predictor(folder, contexts[0], batch_size)
+        return Predictor(folder, contexts[0], batch_size, engine or 'auto')
     if not RunFolder(folder).is_run:
         held = runs_in(folder)
         hint = f"; it holds run folders, the newest is '{held[-1]}'" if held else ''
         raise CheckpointError(f"'{folder}' is neither a run folder (it has no {RunFolder.config}) nor an exported "
                               f'model (no {METADATA}){hint}')
+    if engine:
+        raise ConfigError(f"--engine {engine} is for an exported model; '{folder}' is a run folder, whose checkpoint "
+                          'MXNet runs: fgvc export makes one of it')
     opened = runs.open_run(folder, contexts=contexts[:1])
     return ImageClassifier(opened.classes, EvalTransform(opened.cfg.data.eval),
-                           lambda images: opened.probabilities(opened.normalize(images)),
-                           opened.ctx, batch_size)
+                           lambda images: probabilities_of(opened, images), batch_size)
+
+
+def probabilities_of(opened, images):
+    """Return the probabilities, numpy (N,K), that an opened run gives images, numpy uint8 (N,H,W,3)."""
+    from mxnet import nd
+    return opened.probabilities(opened.normalize(nd.array(images, ctx=opened.ctx, dtype='uint8'))).asnumpy()
 
 
 def write_sheet(path, rows, _):

@@ -95,6 +95,17 @@ class EvalTransform:
         """Return (height, width) of what an image of ``shape`` becomes."""
         return self.output_size or _resized(shape, self._view.resize)
 
+    def shown(self, shape):
+        """Return which part of an image of ``shape`` is kept: (x, y, width, height) in its pixels.
+
+        :raises DataError: if the image is smaller than the crop.
+        """
+        size = _resized(shape, self._view.resize)
+        top, left = self._corner(size) if self._view.crop else (0, 0)
+        height, width = self.size_of(shape)
+        down, right = shape[0] / size[0], shape[1] / size[1]
+        return left * right, top * down, width * right, height * down
+
     def box(self, box, shape):
         """Return where ``box``, (x, y, width, height) in an image of ``shape``, lies in the prepared image, uncut.
 

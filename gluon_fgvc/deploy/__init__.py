@@ -4,6 +4,7 @@ from gluon_fgvc import machine
 machine.prepare()  # before anything imports mxnet
 
 from gluon_fgvc.deploy.export import export
-from gluon_fgvc.deploy.predictor import ImageClassifier, Predictor, load_exported
+from gluon_fgvc.deploy.predictor import ImageClassifier, Predictor
+from gluon_fgvc.deploy.symbol import load_exported
 
 __all__ = ['ImageClassifier', 'Predictor', 'export', 'load_exported']

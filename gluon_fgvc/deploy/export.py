@@ -1,4 +1,4 @@
-"""A network becomes three files that any MXNet program runs, and is proved to be the same network.
+"""A network becomes files that any MXNet program runs, and is proved to be the same network.
 
 The graph is what ``net`` does outside training, its parameters carry structural names
 (``body.stage1.0.conv1.weight``), and exporting a network again gives the same bytes. For the files
@@ -17,8 +17,11 @@ import mxnet as mx
 import numpy as np
 
 import gluon_fgvc
+from gluon_fgvc.deploy import single_file
+from gluon_fgvc.deploy.engines import proof_images
 from gluon_fgvc.deploy.metadata import INPUT, METADATA, PARAMETERS, SYMBOL, Metadata
-from gluon_fgvc.deploy.predictor import load_exported, operators
+from gluon_fgvc.deploy.single_file import PREDICTOR
+from gluon_fgvc.deploy.symbol import load_exported, operators
 from gluon_fgvc.errors import CheckFailed, CheckpointError
 from gluon_fgvc.files import hash_of_file, write_atomically
 from gluon_fgvc.nn import Normalize
@@ -88,7 +91,8 @@ def export(net, folder, *, classes, eval_view, input_size, mean, std, method, so
         view=eval_view, takes_pixels=bake_preprocessing, output='probabilities' if bake_softmax else 'logits',
         method=method, source=dict(source or {}),
         versions={'gluon_fgvc': gluon_fgvc.__version__, 'mxnet': mx.__version__, 'numpy': np.__version__})
-    metadata = replace(metadata, flexible=_is_flexible(symbol, parameters, metadata))
+    metadata = replace(metadata, flexible=_is_flexible(symbol, parameters, metadata),
+                       proof=_proof(net, normalize, metadata))
 
     parent = os.path.dirname(os.path.abspath(folder))
     os.makedirs(parent, exist_ok=True)
@@ -96,6 +100,7 @@ def export(net, folder, *, classes, eval_view, input_size, mean, std, method, so
     try:
         with _unwritten(folder, draft):
             metadata = _write(draft, symbol, parameters, metadata)
+            single_file.write(draft)
             graph = load_exported(draft, ctx)[1]  # a full disk can go unnoticed when MXNet writes
         on_random, on_images = _compare(net, normalize, graph, metadata, images)
         exported = Exported(str(folder), metadata.files, on_random, max(on_images, default=None), len(on_images))
@@ -156,6 +161,14 @@ def _is_flexible(symbol, parameters, metadata):
     return True
 
 
+def _proof(net, normalize, metadata):
+    """Return what the network returns for two images, by which a :class:`Predictor` judges what runs it."""
+    output = net(normalize(mx.nd.array(proof_images(metadata.size), ctx=contexts_of(net)[0], dtype='uint8')))
+    if metadata.output == 'probabilities':
+        output = mx.nd.softmax(output)
+    return tuple(tuple(float(f'{value:.8g}') for value in row) for row in output.asnumpy())
+
+
 def _write(folder, symbol, parameters, metadata):
     """Write the three files and return ``metadata`` with the sizes and sha256 of the first two."""
     write_atomically(os.path.join(folder, SYMBOL), symbol + '\n')
@@ -209,7 +222,7 @@ def _move(draft, folder):
 
     An interrupted replacement is thus no exported model, never a mixture of two.
     """
-    names = (SYMBOL, PARAMETERS, METADATA)
+    names = (SYMBOL, PARAMETERS, PREDICTOR, METADATA)
     for name in names:  # what can fail comes before anything is replaced
         with open(os.path.join(draft, name), 'rb') as stream:
             os.fsync(stream.fileno())

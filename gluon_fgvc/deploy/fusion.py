@@ -10,9 +10,6 @@ squeeze-excitation), so what comes out is compared before it is used.
 import json
 import warnings
 
-import mxnet as mx
-from mxnet.gluon import SymbolBlock
-
 TOLERANCE = 5e-3  # of the largest output; far above rounding (more where TASN samples), far below wrong operators
 
 
@@ -22,6 +19,7 @@ class NotFused(Exception):
 
 def is_available(ctx):
     """Whether graphs on ``ctx`` can be fused: on CPUs, by an MXNet built with oneDNN."""
+    import mxnet as mx
     return ctx.device_type == 'cpu' and mx.runtime.Features().is_enabled('MKLDNN')
 
 
@@ -35,11 +33,12 @@ def fuse(graph, name, images):
         attention.
     :raises NotFused: ``graph`` can be used as before.
     """
+    import mxnet as mx
     data = mx.sym.var(name)
     symbol = mx.sym.load_json(_without_needless_relu(graph(data).tojson()))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the type of the input is left open
-        fused = SymbolBlock(symbol, data, params=graph.collect_params())
+        fused = mx.gluon.SymbolBlock(symbol, data, params=graph.collect_params())
     expected = graph(images)
     try:
         fused.optimize_for(images, backend='MKLDNN', static_alloc=True, static_shape=True)

@@ -7,7 +7,7 @@ import json
 import os
 import warnings
 from dataclasses import dataclass, field
-from typing import Mapping, Tuple
+from typing import Mapping, Optional, Tuple
 
 from gluon_fgvc.config import EvalView
 from gluon_fgvc.errors import CheckpointError
@@ -41,6 +41,7 @@ class Metadata:
     versions: Mapping = field(default_factory=dict)  # of what wrote it
     files: Mapping = field(default_factory=dict)     # name → {'bytes': …, 'sha256': …}
     input_name: str = INPUT             # name of the graph's input
+    proof: Optional[Tuple] = None       # (2,K), outputs for engines.proof_images(size); None of earlier versions
 
     def shape(self, count, height, width):
         """Return the shape of ``count`` images as the graph takes them."""
@@ -69,6 +70,7 @@ class Metadata:
             'source': dict(self.source),
             'versions': dict(self.versions),
             'files': dict(self.files),
+            'proof': self.proof,
         }
 
     def write(self, folder):
@@ -136,7 +138,15 @@ def _parsed(tree):
                     mean=tuple(tree['mean']), std=tuple(tree['std']), view=view, takes_pixels=takes_pixels,
                     flexible=bool(tree['input'].get('flexible')), output=output, method=tree.get('method', ''),
                     source=tree.get('source', {}), versions=tree.get('versions', {}), files=tree['files'],
-                    input_name=name)
+                    input_name=name, proof=_proof(tree.get('proof')))
+
+
+def _proof(rows):
+    if rows is None:
+        return None
+    if len(rows) != 2 or not all(isinstance(number, (int, float)) for row in rows for number in row):
+        raise ValueError('the proof is not of two images')
+    return tuple(map(tuple, rows))
 
 
 def _is_size(value):

@@ -3,8 +3,7 @@ import csv
 import io
 import json
 
-import numpy as np
-
+from gluon_fgvc.deploy.predictor import ranking
 from gluon_fgvc.errors import DataError
 from gluon_fgvc.files import write_atomically
 
@@ -12,7 +11,8 @@ from gluon_fgvc.files import write_atomically
 def classify(model, paths, count, bad_image='fail', progress=None):
     """Return what ``model`` (an ImageClassifier) says of ``paths``, and the images that could not be read.
 
-    :returns: list of (path, its :func:`ranking` of ``count`` classes), in the order of ``paths``; dict path → reason.
+    :returns: list of (path, its :func:`~gluon_fgvc.deploy.predictor.ranking` of ``count`` classes), in the order of
+        ``paths``; dict path → reason.
     :raises DataError: at the first unreadable image, if ``bad_image`` is 'fail'; if none can be read.
     """
     bad = {}
@@ -34,12 +34,6 @@ def classify(model, paths, count, bad_image='fail', progress=None):
     if not found:
         raise DataError(f'none of the {len(paths)} images could be read')
     return [(path, found[path]) for path in paths if path in found], bad
-
-
-def ranking(classes, probabilities, count):
-    """Return the ``count`` most probable classes, the best first: list of (name, probability)."""
-    order = np.argsort(-probabilities, kind='stable')[:count]
-    return [(classes[i], float(f'{probabilities[i]:.7g}')) for i in order]
 
 
 def write_csv(path, rows, _):

@@ -1,66 +1,107 @@
 """Class probabilities of new images, from an exported model or from a network at hand.
 
-An exported model is a folder of three files: ``model-symbol.json`` (the graph), ``model-0000.params``
-(its parameters) and ``model.json``, which says how to prepare an image and what comes out, and holds
-the sha256 of the other two. Reading one needs MXNet, not the code that built the network.
+An exported model is a folder: ``model-symbol.json`` (the graph), ``model-0000.params`` (its parameters), where it was
+asked for ``model.onnx``, and ``model.json``, which says how to prepare an image and what comes out, and holds the
+sha256 of the others. Reading one needs NumPy, OpenCV, Pillow and either MXNet or, for ``model.onnx``, onnxruntime; not
+the code that built the network. Export puts this program there too, as one file:
+
+    python predictor.py IMAGE FOLDER 'more/*.jpg'
+
+    from predictor import Predictor
+    Predictor('.').top(['photo.jpg'], 3)
 """
+import argparse
 import json
 import os
+import sys
+import threading
 import warnings
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
-import mxnet as mx
 import numpy as np
-from mxnet.gluon import SymbolBlock
 
-from gluon_fgvc.data import BrokenImage, EvalTransform, Picture
-from gluon_fgvc.deploy import fusion
-from gluon_fgvc.deploy.metadata import METADATA, PARAMETERS, SYMBOL, Metadata
-from gluon_fgvc.errors import CheckpointError, DataError
-from gluon_fgvc.files import hash_of_file
-from gluon_fgvc.nn import Normalize
-from gluon_fgvc.nn.parameters import compile_net
+from gluon_fgvc.data.images import BrokenImage, Picture
+from gluon_fgvc.data.search import find_images
+from gluon_fgvc.data.transforms import EvalTransform
+from gluon_fgvc.deploy.activation import ClassActivation, NoActivation
+from gluon_fgvc.deploy.choice import choose
+from gluon_fgvc.deploy.engines import ENGINES, NotUsable, OnnxEngine, open_engine, possible
+from gluon_fgvc.deploy.metadata import Metadata
+from gluon_fgvc.errors import DataError, UserError
+from gluon_fgvc.machine.processor import onednn_choice
+
+CERTIFICATE = 'certificate.json'
 
 
 class ImageClassifier:
-    """Images in, class probabilities out.
+    """Images in, class probabilities out; several threads may ask one.
 
     :param classes: names of the K classes.
     :param transform: uint8 RGB (H,W,3) → uint8 RGB, as for the test split.
-    :param forward: NDArray uint8 (N,H,W,3) → NDArray (N,K), class probabilities.
-    :param ctx: the device on which ``forward`` runs.
+    :param forward: uint8 (N,H,W,3) → float32 (N,K), class probabilities.
     :param batch_size: images that go through the network at once.
+    :param threads: how many threads decode images ahead of the network; 1 decodes in turn with it.
     """
 
-    def __init__(self, classes, transform, forward, ctx=None, batch_size=32):
+    engine = None  # the name of what runs an exported model
+
+    def __init__(self, classes, transform, forward, batch_size=32, threads=1):
         self.classes, self.transform = tuple(classes), transform
-        self.ctx, self.batch_size = ctx or mx.cpu(), batch_size
-        self._forward = forward
+        self.batch_size, self.threads = batch_size, threads
+        self._forward, self._lock = forward, threading.Lock()
 
     def predict_batch(self, images):
-        """Return the probabilities, numpy float32 (N,K), of transformed images, numpy uint8 (N,H,W,3)."""
-        return self._forward(mx.nd.array(images, ctx=self.ctx, dtype='uint8')).asnumpy()
+        """Return the probabilities, float32 (N,K), of transformed images, uint8 (N,H,W,3)."""
+        with self._lock:
+            return self._forward(images)
 
-    def load(self, path):
-        """Return the image at ``path``, ready for :meth:`predict_batch`: uint8 RGB (H,W,3).
+    def load(self, source):
+        """Return the image that is ``source``, ready for :meth:`predict_batch`: uint8 RGB (H,W,3).
 
-        :raises DataError: naming the path, if it cannot be read or is too small for the transform.
+        :param source: a path, the bytes of an image file, a binary stream of them, or uint8 RGB (H,W,3).
+        :raises DataError: naming the source, if it cannot be read or is too small for the transform.
         """
+        if isinstance(source, np.ndarray):
+            return self.transform(source, None)
+        name = source
         try:
-            return self.transform(Picture(path), None)
+            if isinstance(source, (str, os.PathLike)):
+                picture = Picture(source)
+            else:
+                name = getattr(source, 'name', '(bytes)')
+                picture = Picture(str(name), source if isinstance(source, bytes) else source.read())
+            return self.transform(picture, None)
         except BrokenImage:
             raise
         except DataError as error:
-            raise DataError(f"cannot use image '{path}': {error}") from None
+            raise DataError(f"cannot use image '{name}': {error}") from None
+
+    def loaded(self, sources):
+        """Yield what :meth:`load` returns of each of ``sources``, in order, decoded ahead where there are threads."""
+        if self.threads == 1:
+            yield from map(self.load, sources)
+            return
+        with ThreadPoolExecutor(self.threads) as pool:
+            ahead = deque()
+            for source in sources:
+                ahead.append(pool.submit(self.load, source))
+                if len(ahead) > 2 * self.threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
     def predict(self, inputs):
-        """Return the probabilities, numpy float32 (N,K), of ``inputs``: paths or uint8 RGB arrays (H,W,3).
+        """Return the probabilities, float32 (N,K), of ``inputs``, each as :meth:`load` takes it.
 
-        :raises DataError: naming the path of an image that cannot be used.
+        :raises DataError: naming an image that cannot be used.
         """
-        images = (self.transform(value, None) if isinstance(value, np.ndarray) else self.load(value)
-                  for value in inputs)
-        found = dict(self.stream(enumerate(images)))
+        found = dict(self.stream(enumerate(self.loaded(inputs))))
         return np.stack([found[i] for i in range(len(found))]) if found else np.zeros((0, len(self.classes)), 'float32')
+
+    def top(self, inputs, count=5):
+        """Return, for each of ``inputs``, its :func:`ranking` of ``count`` classes."""
+        return [ranking(self.classes, row, count) for row in self.predict(inputs)]
 
     def stream(self, items):
         """Yield (key, probabilities (K,)) for each (key, image) of ``items``; images as :meth:`load` returns.
@@ -87,144 +128,106 @@ class Predictor(ImageClassifier):
     """An exported model, ready to classify.
 
     :param folder: what :func:`gluon_fgvc.deploy.export` wrote.
-    :param fuse: on CPUs, run the graph with operators fused by oneDNN, see :mod:`gluon_fgvc.deploy.fusion`; where that
-        cannot be, a warning says so and the graph runs as it was exported. Results differ by rounding.
+    :param ctx: an MXNet context; None is the CPU.
+    :param engine: what runs the network: 'mxnet', 'mxnet_fused' or 'onnxruntime'; 'auto' takes the fastest here that
+        computes the same, see :mod:`gluon_fgvc.deploy.choice`. Engines differ by rounding.
     :raises CheckpointError: for a missing, truncated, altered or foreign file.
 
-    ``metadata`` is its :class:`~gluon_fgvc.deploy.metadata.Metadata`.
+    Attributes: ``metadata``, its :class:`~gluon_fgvc.deploy.metadata.Metadata`; ``engine``, the name of what runs it,
+    and ``why``, in words.
     """
 
-    def __init__(self, folder, ctx=None, batch_size=32, fuse=True):
-        ctx = ctx or mx.cpu()
-        self.metadata, graph = load_exported(folder, ctx)
-        compile_net(graph)
-        prepare = None
-        if not self.metadata.takes_pixels:
-            prepare = Normalize(self.metadata.mean, self.metadata.std)
-            prepare.collect_params().reset_ctx(ctx)
-            prepare.hybridize()
-        if fuse and fusion.is_available(ctx):
-            graph = self._fused(graph, prepare, ctx)
+    def __init__(self, folder, ctx=None, batch_size=32, engine='auto', threads=1):
+        self.metadata = Metadata.read(folder)
+        self._folder, self._ctx, self._activation = folder, ctx, None
+        self._engine, self.why = choose(folder, self.metadata, engine, ctx)
+        self.engine = self._engine.name
+        super().__init__(self.metadata.classes, EvalTransform(self.metadata.view), self._probabilities, batch_size,
+                         threads)
+        self._check_processor()
 
-        def forward(images):
-            output = graph(prepare(images) if prepare else images)
-            return output if self.metadata.output == 'probabilities' else mx.nd.softmax(output)
+    def _probabilities(self, images):
+        output = self._engine(images)
+        return output if self.metadata.output == 'probabilities' else softmax(output)
 
-        super().__init__(self.metadata.classes, EvalTransform(self.metadata.view), forward, ctx, batch_size)
+    def maps(self, images):
+        """Return where the network looks in transformed images, uint8 (N,H,W,3): dict of name → (N,h,w), non-negative.
 
-    def _fused(self, graph, prepare, ctx):
-        shape = (2, *self.metadata.size, 3)
-        pixels = mx.nd.array(np.random.RandomState(0).randint(0, 256, shape), ctx=ctx, dtype='uint8')
+        Each value covers its share of the image. What model.onnx returns besides scores is preferred; otherwise it is
+        the class activation of the predicted class, where MXNet is installed and the graph tells.
+
+        :raises NoActivation: if there is none; the message says why.
+        """
+        with self._lock:
+            if self._activation is None:
+                self._activation = self._open_maps()
+            return self._activation(images)
+
+    def _open_maps(self):
+        names = possible(self.metadata, self._ctx)
+        if 'onnxruntime' in names:
+            engine = self._engine if self.engine == 'onnxruntime' else OnnxEngine(self._folder, self.metadata)
+            if engine.maps:
+                return lambda images: dict(zip(engine.maps, engine.run(images, engine.maps)))
+        if 'mxnet' not in names:
+            raise NoActivation('model.onnx returns no maps, and MXNet, which can derive them, is not installed')
         try:
-            return fusion.fuse(graph, self.metadata.input_name, prepare(pixels) if prepare else pixels)
-        except fusion.NotFused as reason:
-            warnings.warn(f'the model runs as exported, not fused by oneDNN: {reason}', stacklevel=3)
-            return graph
+            activation = ClassActivation(open_engine('mxnet', self._folder, self.metadata, self._ctx),
+                                         self.metadata.input_name)
+        except NotUsable as reason:
+            raise NoActivation(str(reason)) from None
+        return lambda images: {'class activation': activation(images)}
 
-
-def load_exported(folder, ctx=None):
-    """Return ``(metadata, block)`` of the exported model in ``folder``, checked before MXNet sees it.
-
-    :returns: the :class:`~gluon_fgvc.deploy.metadata.Metadata` and a SymbolBlock with one input and one output.
-    :raises CheckpointError: for a missing, truncated, altered or foreign file.
-    """
-    metadata = Metadata.read(folder)
-    for name in (SYMBOL, PARAMETERS):
-        path = os.path.join(folder, name)
+    def _check_processor(self):
+        """Warn where a certificate was measured on another kind of processor."""
         try:
-            found = hash_of_file(path)
-        except OSError as error:
-            raise CheckpointError(f"exported model '{folder}': cannot read {name}: {error.strerror}; "
-                                  'export the run again') from None
-        if found != metadata.files[name]['sha256']:
-            raise CheckpointError(f"'{path}' is truncated, altered or of another export: its sha256 is {found[:12]}…, "
-                                  f"{METADATA} says {metadata.files[name]['sha256'][:12]}…; export the run again")
-    symbol_path = os.path.join(folder, SYMBOL)
-    with open(symbol_path, encoding='utf-8', errors='replace') as stream:  # what is no text is no graph either
-        check_graph(stream.read(), symbol_path)
+            with open(os.path.join(self._folder, CERTIFICATE), encoding='utf-8') as stream:
+                certified = json.load(stream)['isa']
+        except (OSError, ValueError, KeyError, TypeError):  # there need not be one
+            return
+        here = onednn_choice()
+        if certified != here:
+            warnings.warn(f"{CERTIFICATE} was measured with {certified}, this processor has {here}: results differ by "
+                          'rounding, int8 by more; certify the export here before you rely on its figures',
+                          stacklevel=3)
+
+
+def ranking(classes, probabilities, count):
+    """Return the ``count`` most probable classes, the best first: list of (name, probability)."""
+    order = np.argsort(-probabilities, kind='stable')[:count]
+    return [(classes[i], float(f'{probabilities[i]:.7g}')) for i in order]
+
+
+def softmax(scores):
+    """Return the class probabilities, float32 (N,K), of scores (N,K)."""
+    powers = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def main(argv=None):
+    """Print the most probable classes of images, one line of JSON each; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('inputs', metavar='INPUT', nargs='+', help='image, folder of images, or quoted glob')
+    parser.add_argument('--model', metavar='DIR', default=os.path.dirname(os.path.abspath(__file__)),
+                        help='folder of the exported model; default: where this file lies')
+    parser.add_argument('--top', metavar='K', type=int, default=5, help='classes an image; default: %(default)s')
+    parser.add_argument('--engine', choices=('auto', *ENGINES), default='auto', help='default: %(default)s')
+    parser.add_argument('--batch-size', metavar='N', type=int, default=32, help='default: %(default)s')
+    parser.add_argument('--threads', metavar='N', type=int, default=1, help='that decode; default: %(default)s')
+    args = parser.parse_args(argv)
+    if min(args.top, args.batch_size, args.threads) < 1:
+        parser.error('--top, --batch-size and --threads must be at least 1')
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # the type of the input is left open: uint8 and float both go
-            block = SymbolBlock.imports(symbol_path, [metadata.input_name],
-                                        os.path.join(folder, PARAMETERS), ctx=ctx or mx.cpu())
-        name = metadata.input_name
-        _, outputs, _ = block(mx.sym.var(name)).infer_shape(**{name: metadata.shape(1, *metadata.size)})
-    except (mx.MXNetError, AssertionError, ValueError, OSError) as error:
-        raise CheckpointError(f"exported model '{folder}': graph and parameters do not fit: "
-                              f'{_last_line(error)}') from None
-    if outputs != [(1, len(metadata.classes))]:
-        raise CheckpointError(f"exported model '{folder}': {METADATA} names {len(metadata.classes)} classes, the "
-                              f'graph returns {outputs} for one image; export the run again')
-    return metadata, block
+        paths = find_images(args.inputs)
+        model = Predictor(args.model, None, args.batch_size, args.engine, args.threads)
+        print(f'engine: {model.why}', file=sys.stderr)
+        for path, ranked in zip(paths, model.top(paths, args.top)):
+            print(json.dumps({'path': path, 'predictions': [{'class': name, 'probability': p} for name, p in ranked]}))
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return error.exit_code
+    return 0
 
 
-def operators(graph):
-    """Yield (operator, node name, attributes) of every operator of a graph (dict), control flow included."""
-    for node in graph['nodes']:
-        if node['op'] != 'null':
-            yield node['op'], node['name'], node.get('attrs', {})
-        for inner in node.get('subgraphs', ()):
-            yield from operators(inner)
-
-
-def check_graph(text, place):
-    """Raise CheckpointError unless ``text`` is a symbol JSON that MXNet can be handed.
-
-    MXNet 1.9.1 trusts the indices in it: one out of range writes outside its memory or ends the process.
-    """
-    try:
-        graph = json.loads(text)
-        _check_indices(graph)
-        _check_outputs(graph)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, mx.MXNetError) as error:
-        raise CheckpointError(f"'{place}' is not a valid MXNet graph: {_last_line(error)}") from None
-
-
-def _check_indices(graph):
-    """Node indices: every input lies before the node that uses it, every variable is an operator 'null'."""
-    nodes = graph['nodes']
-    for position, node in enumerate(nodes):
-        for entry in node['inputs']:
-            _check_entry(entry, position, f"input of node '{node['name']}'")
-        if node['op'] == 'null' and node['inputs']:
-            raise ValueError(f"variable '{node['name']}' has inputs")
-        for inner in node.get('subgraphs', ()):
-            _check_indices(inner)
-            _check_outputs(inner)
-    for entry in graph['heads']:
-        _check_entry(entry, len(nodes), 'output')
-    variables = [position for position, node in enumerate(nodes) if node['op'] == 'null']
-    if graph['arg_nodes'] != variables or not graph['heads']:
-        raise ValueError('arg_nodes does not list the variables, or there is no output')
-
-
-def _check_entry(entry, below, where):
-    if not (isinstance(entry, list) and len(entry) in (2, 3) and all(type(i) is int and i >= 0 for i in entry)
-            and entry[0] < below):
-        raise ValueError(f'{where}: {entry} points outside the graph')
-
-
-def _check_outputs(graph):
-    """Output indices: below the number of outputs that MXNet gives the operator.
-
-    The number comes from a copy of the graph in which every output index is 0, the one index that is
-    always valid.
-    """
-    def first(entries):
-        return [[entry[0], 0, *entry[2:]] for entry in entries]
-
-    nodes = [{**node, 'name': str(i), 'inputs': first(node['inputs'])} for i, node in enumerate(graph['nodes'])]
-    safe = {key: value for key, value in graph.items() if key != 'node_row_ptr'}
-    # All nodes as heads, or those that the output does not reach would not be counted.
-    safe.update(nodes=nodes, heads=[[i, 0, 0] for i in range(len(nodes))])
-    outputs = [0] * len(nodes)
-    for entry in mx.sym.load_json(json.dumps(safe)).get_internals():
-        outputs[int(entry.name)] += 1
-    for entry in [entry for node in graph['nodes'] for entry in node['inputs']] + graph['heads']:
-        if entry[1] >= outputs[entry[0]]:
-            raise ValueError(f"{entry}: node '{graph['nodes'][entry[0]]['name']}' has {outputs[entry[0]]} outputs")
-
-
-def _last_line(error):
-    """The line of an MXNetError that says what was wrong; those before it are where."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+if __name__ == '__main__':
+    sys.exit(main())

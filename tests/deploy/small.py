@@ -1,4 +1,6 @@
 """A small network with what makes exports go wrong: BatchNorm, dropout, deferred shapes."""
+import json
+
 import cv2
 import mxnet as mx
 import numpy as np
@@ -6,6 +8,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from gluon_fgvc import deploy
 from gluon_fgvc.config import EvalView
+from gluon_fgvc.deploy.metadata import signature_of
 
 CLASSES = ('hot dog', 'not hot dog', 'other')
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -39,6 +42,14 @@ def export_net(net, folder, **kwargs):
     settings = dict(classes=CLASSES, eval_view=EvalView(resize=(24, 20)), input_size=(24, 20), mean=MEAN, std=STD,
                     method='finetune', source={'run': '20240102-030405', 'epoch': 7})
     return deploy.export(net, folder, **{**settings, **kwargs})
+
+
+def edit(folder, change):
+    """Let ``change`` alter the tree of ``model.json``, and sign it again."""
+    path = folder / 'model.json'
+    metadata = json.loads(path.read_text())
+    change(metadata)
+    path.write_text(json.dumps({**metadata, 'sha256': signature_of(metadata)}))
 
 
 def write_pictures(folder, count=5):

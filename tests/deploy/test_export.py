@@ -13,6 +13,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from gluon_fgvc import deploy
 from gluon_fgvc.config import EvalView
+from gluon_fgvc.deploy.metadata import signature_of
 from gluon_fgvc.errors import CheckFailed, CheckpointError
 from tests.deploy.small import CLASSES, MEAN, STD, build_net, export_net
 
@@ -51,7 +52,8 @@ def test_exported_graph_is_bitwise_the_network(net, tmp_path, pixels, hybridized
                                          str(tmp_path / 'export/model-0000.params'))
     x = normalised(pixels)
     np.testing.assert_array_equal(block(x).asnumpy(), net(x).asnumpy())
-    assert sorted(os.listdir(tmp_path / 'export')) == ['model-0000.params', 'model-symbol.json', 'model.json']
+    assert sorted(os.listdir(tmp_path / 'export')) == ['model-0000.params', 'model-symbol.json', 'model.json',
+                                                       'predictor.py']
     assert os.listdir(tmp_path) == ['export']
 
 
@@ -83,9 +85,12 @@ def test_module_api_reads_the_files(net, tmp_path, pixels):
 def test_metadata(net, tmp_path):
     report = export_net(net, tmp_path / 'export')
     metadata = json.loads((tmp_path / 'export/model.json').read_text())
+    assert metadata.pop('sha256') == signature_of(metadata)
     assert 'area averaging' in metadata['resize'].pop('rule')
     versions = metadata.pop('versions')
     assert versions['mxnet'] == mx.__version__ and set(versions) == {'gluon_fgvc', 'mxnet', 'numpy'}
+    pixels = np.random.RandomState(0).randint(0, 256, (2, 24, 20, 3))
+    np.testing.assert_allclose(metadata.pop('proof'), net(normalised(pixels)).asnumpy(), rtol=1e-5)
     files = metadata.pop('files')
     assert files == report.files
     for name, entry in files.items():

@@ -9,7 +9,7 @@ import pytest
 from mxnet.gluon import SymbolBlock
 
 from gluon_fgvc import backbones, deploy
-from gluon_fgvc.deploy import fusion
+from gluon_fgvc.deploy import engines, fusion
 from tests.backbones.test_backbones import images, names, small, unsettle
 from tests.deploy.small import build_net, export_net, write_pictures
 from tests.rounding import assert_same_but_for_rounding
@@ -90,18 +90,18 @@ def test_predictor(bake, tmp_path):
     export_net(build_net(), tmp_path / 'export', bake_preprocessing=bake, bake_softmax=bake)
     with warnings.catch_warnings():
         warnings.simplefilter('error', UserWarning)
-        fused = deploy.Predictor(tmp_path / 'export', batch_size=3).predict(pictures)
-    plain = deploy.Predictor(tmp_path / 'export', batch_size=3, fuse=False).predict(pictures)
+        fused = deploy.Predictor(tmp_path / 'export', batch_size=3, engine='mxnet_fused').predict(pictures)
+    plain = deploy.Predictor(tmp_path / 'export', batch_size=3, engine='mxnet').predict(pictures)
     np.testing.assert_allclose(fused, plain, atol=1e-6)
 
 
 def test_an_mxnet_without_onednn_predicts_as_exported(tmp_path, monkeypatch):
     pictures = write_pictures(tmp_path / 'pictures')
     export_net(build_net(), tmp_path / 'export')
-    plain = deploy.Predictor(tmp_path / 'export', fuse=False).predict(pictures)
+    plain = deploy.Predictor(tmp_path / 'export', engine='mxnet').predict(pictures)
     assert fusion.is_available(mx.cpu())  # as the locked wheels have it
     monkeypatch.setattr(mx.runtime.Features, 'is_enabled', lambda features, name: name != 'MKLDNN')
-    monkeypatch.setattr(fusion, 'fuse', None)
+    monkeypatch.setattr(engines, 'fuse', None)
     with warnings.catch_warnings():
         warnings.simplefilter('error', UserWarning)
         found = deploy.Predictor(tmp_path / 'export').predict(pictures)
@@ -112,7 +112,7 @@ def test_an_mxnet_without_onednn_predicts_as_exported(tmp_path, monkeypatch):
 def test_a_wrong_result_is_not_used(wrong, tmp_path, monkeypatch):
     pictures = write_pictures(tmp_path / 'pictures')
     export_net(build_net(), tmp_path / 'export')
-    plain = deploy.Predictor(tmp_path / 'export', fuse=False).predict(pictures)
+    plain = deploy.Predictor(tmp_path / 'export', engine='mxnet').predict(pictures)
     right = SymbolBlock.optimize_for
 
     def optimized(block, images, **options):
@@ -120,6 +120,6 @@ def test_a_wrong_result_is_not_used(wrong, tmp_path, monkeypatch):
         block.register_forward_hook(lambda _, __, output: output.__setitem__(slice(None), wrong(output)))
 
     monkeypatch.setattr(SymbolBlock, 'optimize_for', optimized)
-    with pytest.warns(UserWarning, match='runs as exported, not fused by oneDNN: its outputs would be off by'):
+    with pytest.warns(UserWarning, match='engine mxnet_fused is not used: its outputs would be off by'):
         found = deploy.Predictor(tmp_path / 'export').predict(pictures)
     np.testing.assert_array_equal(found, plain)

@@ -61,7 +61,7 @@ def test_files_hold_what_the_model_says(model, here, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 6
     assert printed[0].startswith(paths[0]) and printed[0].endswith(rows[0]['class_1'])
-    assert printed[-1].startswith('5 images classified: ')
+    assert printed[-1].startswith('5 images classified by mxnet')
 
 
 @pytest.mark.parametrize('words, files', [
@@ -78,6 +78,15 @@ def test_more_classes_asked_for_than_there_are(model, here):
     row, = read_csv('predictions/predictions.csv')
     assert sum(float(row[f'probability_{rank}']) for rank in (1, 2, 3)) == pytest.approx(1, abs=1e-5)
     assert 'class_4' not in row
+
+
+def test_the_engine_is_named_and_can_be_chosen(model, here, capsys):
+    assert run(model, 'cells', '--no-sheet', '--engine', 'mxnet') == 0
+    assert '5 images classified by mxnet: ' in capsys.readouterr().out
+    (here / 'run').mkdir()
+    (here / 'run/config.yaml').write_text('')
+    assert run('run', 'cells', '--no-sheet', '--engine', 'mxnet', '--out', 'other') == 2
+    assert 'is a run folder' in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten_unless_asked(model, here, capsys):
@@ -100,7 +109,7 @@ def test_broken_images_stop_or_are_skipped(model, here, capsys):
     assert run(model, 'cells', '--bad-image', 'skip', '--no-sheet') == 0
     captured = capsys.readouterr()
     assert '0a.jpg' in captured.err and '3a.jpeg' in captured.err
-    assert '5 images classified, 2 skipped' in captured.out
+    assert '5 images classified by mxnet' in captured.out and ', 2 skipped' in captured.out
     assert len(read_csv('predictions/predictions.csv')) == 5
     with open('predictions/predictions.json') as stream:
         assert [entry['path'] for entry in json.load(stream)['skipped']] == ['cells/0a.jpg', 'cells/3a.jpeg']
