@@ -1,4 +1,4 @@
-"""What each augmentation costs an image, one thread: beside a random crop from a decoded photograph, and albumentations'.
+"""What each augmentation costs an image on one thread, beside a random crop; and what albumentations asks for.
 
 Albumentations (1.3, where it is installed) is told the operations of its own that come nearest to RandAugment's, two of
 which it draws for an image. It draws them from Python's global generator, which is seeded for each image here, as an
