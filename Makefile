@@ -17,7 +17,7 @@ AS = $(if $(ISA),$(PY) tools/emulate.py $(ISA))
 suits = $(shell $(1) tools/check_system.py --python-only >/dev/null 2>&1 && echo $(1))
 find_python = $(or $(PYTHON),$(call suits,python3.11),$(call suits,python3.10),$(call suits,python3.9),python3)
 
-.PHONY: help quickstart test test-slow test-tutorial lint lock clean
+.PHONY: help quickstart photographs test test-slow test-tutorial lint lock clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -25,6 +25,12 @@ help:  ## show this list
 
 quickstart: $(READY)  ## train, evaluate, predict and export on real photographs (minutes)
 	$(PY) tools/quickstart.py
+
+# Results stay beside the runs: docs/results is for those of the repository.
+photographs: $(READY)  ## fine-tuned, from scratch and with a recipe: DATA=FOLDER of {train,test}/<class>/ (an hour)
+	@test -n '$(DATA)' || { echo 'error: make photographs DATA=FOLDER, which holds train/<class>/ and test/<class>/'; exit 2; }
+	$(PY) tools/study.py --study studies/photographs.yaml --work-dir work_dirs/photographs \
+		--results work_dirs/photographs/results 'data.root=$(DATA)' $(OVERRIDES)
 
 test: $(READY)  ## run the fast tests; TESTS=tests/nn for some of them, ISA=AVX2 as on a lesser processor
 	$(AS) $(PY) -m pytest -q -m '$(SELECT)' -n $(WORKERS) $(TESTS) $(if $(filter tests,$(TESTS)),--ignore=$(CONTRACT))

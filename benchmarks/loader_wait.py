@@ -16,6 +16,7 @@ from benchmarks.loading import SIDE, write_photographs
 from gluon_fgvc import backbones, data
 from gluon_fgvc.commands import cli
 from gluon_fgvc.config import TrainView
+from gluon_fgvc.config.schema import TrivialAugment
 from gluon_fgvc.nn import Classifier, Normalize
 
 TARGET = 0.05
@@ -28,6 +29,8 @@ def add_options(parser):
     parser.add_argument('--backbone', default='resnet18_v1b', metavar='NAME', help='default: %(default)s')
     parser.add_argument('--batch', type=cli.positive, default=32, metavar='N', help='default: %(default)s')
     parser.add_argument('--workers', type=cli.positive, default=2, metavar='N', help='default: %(default)s')
+    parser.add_argument('--recipe', action='store_true',
+                        help='images also go through colour jitter, TrivialAugment and random erasing')
     parser.add_argument('--steps', type=cli.positive, default=30, metavar='N',
                         help='steps, after five to warm up; default: %(default)s')
 
@@ -38,12 +41,13 @@ def measure(options):
     with tempfile.TemporaryDirectory() as folder:
         paths = write_photographs(os.path.join(folder, 'class'), min(count, 512), 375, 500)
         paths = [paths[i % len(paths)] for i in range(count)]
-        view = TrainView(random_resized_crop=SIDE, flip=True)
+        recipe = {'color_jitter': 0.2, 'policy': TrivialAugment(), 'erasing': 0.25} if options.recipe else {}
+        view = TrainView(random_resized_crop=SIDE, flip=True, **recipe)
         with data.Loader(data.ImageSet('train', paths, np.arange(count) % CLASSES), data.TrainTransform(view),
                          options.batch, train=True, workers=options.workers) as loader:
             seconds = _train(loader, backbones.get(options.backbone))
     return Comparison(settings={'backbone': options.backbone, 'size': SIDE, 'batch': options.batch,
-                                'workers': options.workers, 'steps': options.steps},
+                                'workers': options.workers, 'steps': options.steps, 'recipe': options.recipe},
                       unit='step', seconds={name: samples[5:] for name, samples in seconds.items()}, target=TARGET)
 
 

@@ -71,7 +71,7 @@ def test_both_loops_do_the_same_work_in_turn(monkeypatch):
 
 @pytest.mark.parametrize('words, contenders', [
     (['loading', '--images', '8', '--batch', '4', '--rounds', '2', '--long-side', '64'], ['Gluon', 'gluon_fgvc']),
-    (['loader_wait', '--backbone', 'mobilenetv2_0.25', '--batch', '2', '--steps', '2', '--workers', '1'],
+    (['loader_wait', '--backbone', 'mobilenetv2_0.25', '--batch', '2', '--steps', '2', '--workers', '1', '--recipe'],
      ['training step', 'wait for the loader'])])
 def test_loading_is_measured(words, contenders, tmp_path):
     code = cli.run(benchmark.main, [*words, '--json', str(tmp_path / 'x.json')])
