@@ -27,6 +27,13 @@ class Scores:
         self._scores.append(scores[kept].astype('float32'))
         self._labels.append(labels[kept])
 
+    def gather(self, team):
+        """Take in the scores of all processes of ``team``."""
+        for name in ('_scores', '_labels'):
+            own = np.concatenate(getattr(self, name))
+            setattr(self, name, [np.frombuffer(content, own.dtype).reshape(-1, *own.shape[1:])
+                                 for content in team.collect(own.tobytes())])
+
     def fit(self):
         """Return T, between 0.05 and 20; a split without errors has no other minimum than the lower end."""
         return fit(np.concatenate(self._scores), np.concatenate(self._labels))
