@@ -310,8 +310,7 @@ class RunConfig:
                                   'dist_device_sync (on GPUs) also over processes, see fgvc launch; '
                                   'dist_async is refused, as servers know no schedules',
                         choices=('local', 'device', 'nccl', 'dist_sync', 'dist_device_sync', 'dist_async'))
-    sync_batch_norm: bool = option(False, 'BatchNorm takes mean and variance over the images of all contexts; on CPUs '
-                                          'with MXNET_EXEC_BULK_EXEC_TRAIN=0 in the environment')
+    sync_batch_norm: bool = option(False, 'BatchNorm takes mean and variance over the images of all GPUs of a process')
     hybridize: bool = option(True, 'compile the network with static memory')
     log_every: int = option(20, 'steps between log lines (one synchronisation each)', minimum=1)
     log_gradients: int = option(0, 'steps between lines with the norm of each loss term\'s gradient, which cost a step '

@@ -37,10 +37,9 @@ class Predictions:
     def gather(self, team):
         """Return the predictions of all processes of ``team`` together, by index."""
         own = [getattr(self, name) for name in self.__dataclass_fields__]
-        joined = [np.concatenate([np.frombuffer(content, values.dtype).reshape(-1, *values.shape[1:])
-                                  for content in team.collect(values.tobytes())]) for values in own]
-        order = np.argsort(joined[0], kind='stable')
-        return Predictions(*(values[order] for values in joined))
+        together = [None if values is None else team.gather(values) for values in own]
+        order = np.argsort(together[0], kind='stable')
+        return Predictions(*(None if values is None else values[order] for values in together))
 
     def __len__(self):
         return len(self.labels)

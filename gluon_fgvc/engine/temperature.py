@@ -30,9 +30,7 @@ class Scores:
     def gather(self, team):
         """Take in the scores of all processes of ``team``."""
         for name in ('_scores', '_labels'):
-            own = np.concatenate(getattr(self, name))
-            setattr(self, name, [np.frombuffer(content, own.dtype).reshape(-1, *own.shape[1:])
-                                 for content in team.collect(own.tobytes())])
+            setattr(self, name, [team.gather(np.concatenate(getattr(self, name)))])
 
     def fit(self):
         """Return T, between 0.05 and 20; a split without errors has no other minimum than the lower end."""

@@ -1,5 +1,4 @@
 """Train a configuration in a run folder, down to its test and report."""
-import os
 import time
 from pathlib import Path
 
@@ -77,10 +76,9 @@ def _check_contexts(cfg, contexts):
     if cfg.data.batch_size < len(contexts):
         raise ConfigError(f'data.batch_size {cfg.data.batch_size} is smaller than the number of devices, '
                           f'{len(contexts)}')
-    on_cpus = len(contexts) > 1 and any(context.device_type == 'cpu' for context in contexts)
-    if cfg.run.sync_batch_norm and on_cpus and os.environ.get('MXNET_EXEC_BULK_EXEC_TRAIN') != '0':
-        raise ConfigError('run.sync_batch_norm on several CPU contexts waits for ever in MXNet, unless '
-                          'MXNET_EXEC_BULK_EXEC_TRAIN=0 is in the environment when it starts')
+    if cfg.run.sync_batch_norm and len(contexts) > 1 and any(context.device_type == 'cpu' for context in contexts):
+        raise ConfigError('run.sync_batch_norm is for GPUs: on several CPU contexts MXNet waits for ever in backward '
+                          'pass of two such layers; set it to false, or use one context')
     if cfg.run.sync_batch_norm and cfg.data.last_batch == 'keep':
         raise ConfigError('run.sync_batch_norm needs images for every context in every batch; set data.last_batch: '
                           'discard')
