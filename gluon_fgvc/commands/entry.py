@@ -1,18 +1,32 @@
 """``fgvc``: one entry to all commands, each a module of this room whose ``main(argv)`` parses, calls and prints."""
 import importlib
+import os
 import sys
+import traceback
 
 from gluon_fgvc import __version__
 from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError, did_you_mean
 
-COMMANDS = ('train', 'evaluate', 'predict', 'export', 'visualize', 'doctor', 'compare', 'study', 'prune', 'sweep',
-            'prepare-data', 'import-weights', 'benchmark', 'serve')
+COMMANDS = ('train', 'launch', 'evaluate', 'predict', 'export', 'visualize', 'doctor', 'compare', 'study', 'prune',
+            'sweep', 'prepare-data', 'import-weights', 'benchmark', 'serve')
 
 
 def main(argv=None):
     """Run the command line ``argv`` and return the exit code, see :func:`gluon_fgvc.commands.cli.run`."""
-    return cli.run(_main, sys.argv[1:] if argv is None else list(argv))
+    if os.environ.get('DMLC_ROLE') != 'worker':
+        return cli.run(_main, sys.argv[1:] if argv is None else list(argv))
+    # One of several processes: at its end MXNet waits for the others, which wait for what a failed one still owes.
+    code = cli.FAILED
+    try:
+        code = cli.run(_main, sys.argv[1:] if argv is None else list(argv))
+    except Exception:
+        traceback.print_exc()
+    if code:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def load(command):

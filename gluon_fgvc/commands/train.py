@@ -1,4 +1,5 @@
 """Train a configuration, evaluate the epoch that validation chose, write the report."""
+import os
 from pathlib import Path
 
 from gluon_fgvc.commands import cli
@@ -28,7 +29,14 @@ def main(argv=None):
         return
     if args.init_from and args.resume is not None:
         raise ConfigError('give either --resume or --init-from: a resumed run has weights of its own')
-    runs.train(cfg, _folder(args, cfg, path.stem), test=not args.no_test, init_from=args.init_from)
+    folder = _folder(args, cfg, path.stem) if not os.environ.get('DMLC_ROLE') else lambda: _made(args, cfg, path.stem)
+    runs.train(cfg, folder, test=not args.no_test, init_from=args.init_from)
+
+
+def _made(args, cfg, stem):
+    """Return the run folder of a team, for which the process that writes asks alone."""
+    folder = _folder(args, cfg, stem)
+    return folder() if callable(folder) else folder
 
 
 def _folder(args, cfg, stem):

@@ -306,7 +306,11 @@ class RunConfig:
     seed: int = option(0, '', minimum=0, maximum=2 ** 31 - 1)
     contexts: Union[str, Tuple[str, ...]] = option(
         'auto', "'auto' (all GPUs, else the CPU) or a list such as [gpu0, gpu1] or [cpu0, cpu1]")
-    kvstore: str = option('device', 'how gradients are summed over contexts', choices=('local', 'device', 'nccl'))
+    kvstore: str = option('device', 'how gradients are summed over contexts; dist_sync (on CPUs) and '
+                                  'dist_device_sync (on GPUs) also over processes, see fgvc launch; '
+                                  'dist_async is refused, as servers know no schedules',
+                        choices=('local', 'device', 'nccl', 'dist_sync', 'dist_device_sync', 'dist_async'))
+    sync_batch_norm: bool = option(False, 'BatchNorm takes mean and variance over the images of all GPUs of a process')
     hybridize: bool = option(True, 'compile the network with static memory')
     log_every: int = option(20, 'steps between log lines (one synchronisation each)', minimum=1)
     log_gradients: int = option(0, 'steps between lines with the norm of each loss term\'s gradient, which cost a step '

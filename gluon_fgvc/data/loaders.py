@@ -69,7 +69,11 @@ class Loader:
         if workers:
             self._workers = Threads(functions) if threads else Processes(
                 functions, 'loader', 'set data.workers or data.batch_size lower', self._place_of, timeout)
-        self._results, self._closed = iter(()), False
+        self._results, self._closed, self._part = iter(()), False, (0, 1)
+
+    def divide(self, rank, size):
+        """From now on load of each batch the part of process ``rank`` of ``size`` only; no image is in two parts."""
+        self._part = rank, size
 
     def __len__(self):
         if self._kinds is not None:
@@ -108,7 +112,8 @@ class Loader:
     def _load(self, epoch, index_batches, start=0):
         if self._closed:
             raise ValueError('the loader is closed')
-        batches = ([(epoch, int(index)) for index in indices] for indices in index_batches[start:])
+        parts = [samplers.part(indices, *self._part) for indices in index_batches[start:]]
+        batches = ([(epoch, int(index)) for index in indices] for indices in parts)
         results = self._workers.run(batches) if self._workers else map(self._batch, batches)
         self._results, count = results, start
         for number, (images, indices, broken, fatal) in enumerate(results, start):

@@ -56,6 +56,12 @@ class Weighted:
         return generator(WEIGHTED, self._seed, epoch).choice(len(self), len(self), p=self._shares)
 
 
+def part(indices, rank, size):
+    """Return the part of a batch that process ``rank`` of ``size`` gets: neighbours, the last one also the rest."""
+    each = len(indices) // size
+    return indices[rank * each:(rank + 1) * each if rank + 1 < size else len(indices)]
+
+
 def batches(indices, batch_size, last, kinds=None):
     """Cut ``indices`` into arrays of ``batch_size``; ``last`` says whether a shorter rest is kept or discarded.
 

@@ -33,6 +33,17 @@ class ParameterAverage:
             # In this form the average of a parameter that does not move is that parameter, bit for bit.
             average += (1 - decay) * (parameter.data(self.context) - average)
 
+    def unite(self, team):
+        """Give all processes of ``team`` the mean of their averages of statistics; those of weights are the same."""
+        if team.size > 1:
+            own = self.statistics()
+            for (name, array), mean in zip(own.items(), team.mean(list(own.values()))):
+                self.arrays[name] = mean.as_in_context(array.context)
+
+    def statistics(self):
+        """Return name → average (NDArray) of what BatchNorm moves by itself, of this process."""
+        return {name: array for name, array in self.arrays.items() if name.endswith(STATISTICS)}
+
     @contextmanager
     def in_place(self):
         """Within the context the network carries the average; afterwards its own parameters, bit for bit."""

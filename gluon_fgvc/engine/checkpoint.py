@@ -18,8 +18,8 @@ from gluon_fgvc.run_folder import manifests
 from gluon_fgvc.run_folder.manifests import KINDS, follow, read, recover, remove_unnamed
 from gluon_fgvc.weights.mxnet_params import load_params
 
-__all__ = ['KINDS', 'follow', 'load_arrays', 'load_parameters', 'read', 'read_parameters', 'recover', 'remove_unnamed',
-           'save']
+__all__ = ['KINDS', 'follow', 'load_arrays', 'load_parameters', 'pack', 'read', 'read_parameters', 'recover',
+           'remove_unnamed', 'save', 'unpack']
 
 
 def save(folder, kind, net, record, arrays=None):
@@ -37,16 +37,27 @@ def save(folder, kind, net, record, arrays=None):
     try:
         digest = _save_parameters(paths[0], parameters)
         if arrays is not None:
-            buffer = io.BytesIO()
-            np.savez(buffer, **arrays)
             paths.append(Path(f'{stem}.npz'))
-            write_atomically(paths[1], buffer.getvalue())
+            write_atomically(paths[1], pack(arrays))
         manifests.write(folder, kind, {**record, 'parameters_sha256': digest}, paths)
     except OSError as error:
         raise CheckpointError(f"cannot write checkpoint '{stem.relative_to(folder)}' in '{folder}': {error.strerror}; "
                               f'the earlier checkpoint is intact') from None
     remove_unnamed(folder)
     return digest
+
+
+def pack(arrays):
+    """Return named numpy arrays as the bytes of an ``.npz``."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def unpack(content):
+    """Return the arrays that :func:`pack` has packed."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def _save_parameters(path, parameters):

@@ -7,6 +7,7 @@ from gluon_fgvc.errors import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # what schedulers send before they kill
 _asked = []  # names of the signals that have come
+_team_decides = False
 
 
 @contextmanager
@@ -27,10 +28,21 @@ def heeded():
         _asked.clear()
 
 
+def heard():
+    """Return the name of the signal that has come, or None."""
+    return _asked[0] if _asked else None
+
+
 def stop_if_asked():
-    """Raise Interrupted if a signal has come."""
-    if _asked:
+    """Raise Interrupted if a signal has come; in a team nobody stops by himself, see :mod:`.team`."""
+    if _asked and not _team_decides:
         raise Interrupted(f'asked to end by {_asked[0]}')
+
+
+def leave_to_team():
+    """Let :func:`stop_if_asked` do nothing from now on."""
+    global _team_decides
+    _team_decides = True
 
 
 def _note(number, _):

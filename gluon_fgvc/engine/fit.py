@@ -10,6 +10,7 @@ from gluon_fgvc.engine.criteria import Criterion
 from gluon_fgvc.engine.evaluate import predict
 from gluon_fgvc.engine.reuse import Feeds
 from gluon_fgvc.engine.state import State, check_validation
+from gluon_fgvc.engine.team import Alone
 from gluon_fgvc.engine.train_epoch import train_epoch
 from gluon_fgvc.errors import Interrupted
 from gluon_fgvc.nn.parameters import compile_net, contexts_of, structural
@@ -25,21 +26,23 @@ class TrainingData:
     num_classes: int     # K
 
 
-def fit(method, data, cfg, log):
+def fit(method, data, cfg, log, team=None):
     """Train ``method`` and return the final :class:`~.state.Progress`; resumes by itself what ``log.folder`` has.
 
     :param data: :class:`TrainingData`.
     :param cfg: configuration, of which ``train``, ``run`` and ``data.batch_size`` are used.
     :param log: :class:`~.log.Log` of the run folder, which also receives the checkpoints.
+    :param team: :class:`~.team.Team` of processes that train together; None is this one alone.
     :raises TrainingError: when a loss is no longer finite; checkpoints are those of earlier epochs.
     :raises Interrupted: when the process was asked to end, see :mod:`.ending`; the checkpoint is of that batch.
 
     The random numbers of a step come from (seed, step), those of a sample from (seed, epoch, index), so a
     resumed run repeats an uninterrupted one bit for bit (for one kind of processor and number of threads).
     """
-    training, trainer = Training(method, data, cfg, log), None
+    team = team or Alone()
+    training, trainer = Training(method, data, cfg, log, team), None
     timeline = phases.timeline(method.phases(cfg.train.epochs), cfg.train.epochs)
-    state = State(log.folder, method.train_net, cfg.train)
+    state = State(log.folder, method.train_net, cfg.train, team)
     if state.resume(log.line):
         log.line(f'resuming after {state.now}')
 
@@ -52,7 +55,7 @@ def fit(method, data, cfg, log):
         if trainer is None or stretch.phase is not timeline[epoch - 1].phase:
             training.enter(stretch.phase)
         if trainer is None or fresh:
-            trainer = optim.make_trainer(training.parameters, cfg.train.optimizer, cfg.run.kvstore)
+            trainer = optim.make_trainer(training.parameters, cfg.train.optimizer, cfg.run.kvstore, team)
         state.begin_epoch(f"epoch {epoch + 1}, phase '{stretch.phase.name}'", trainer, training.parameters, fresh)
 
         try:
@@ -77,14 +80,14 @@ def fit(method, data, cfg, log):
 class Training:
     """What stays the same from the first epoch to the last, and the phase that has been entered."""
 
-    def __init__(self, method, data, cfg, log):
-        self.method, self.data, self.cfg, self.log = method, data, cfg, log
+    def __init__(self, method, data, cfg, log, team):
+        self.method, self.data, self.cfg, self.log, self.team = method, data, cfg, log, team
         self.parameters, self.contexts = structural(method.train_net), contexts_of(method.train_net)
         factors = targets.class_weights(cfg.train.class_weights, data.train.image_set.labels, data.num_classes)
         self.class_weights = None if factors is None else {
             context: mx.nd.array(factors, ctx=context) for context in self.contexts}
         method.criterion = Criterion(cfg.train, data.train.image_set.labels, data.num_classes)
-        self._feeds, self.feed = Feeds(method, data, self.contexts), None
+        self._feeds, self.feed = Feeds(method, data, self.contexts, reuse=team.size == 1), None
 
     def enter(self, phase):
         """Apply ``phase`` to the network and find where its batches come from."""
@@ -114,6 +117,9 @@ class Training:
         scores = temperature.Scores(len(self.data.val.image_set), self.data.num_classes)
         with state.averaged():
             predictions = predict(self.feed.net, self.feed.prepare, self.feed.val, self.contexts, scores=scores)
+        if self.team.size > 1:
+            predictions = predictions.gather(self.team)
+            scores.gather(self.team)
         summary = metrics.summary(predictions, self.data.num_classes)
         check_validation(summary)
         return {f'val_{name}': value for name, value in {**summary, 'temperature': scores.fit()}.items()}

@@ -40,6 +40,19 @@ class Log:
             self.folder.write_metrics_table(self.records)
 
 
-def progress(total, label, unit='img'):
+class Silence:
+    """The log of a process that does not write."""
+
+    folder = None
+
+    def line(self, text):
+        """Say nothing."""
+
+    def record(self, **values):
+        """Keep nothing."""
+
+
+def progress(total, label, unit='img', shown=True):
     """Return a progress bar on a terminal, and a silent one elsewhere."""
-    return tqdm(total=total, desc=label, unit=unit, leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())
+    return tqdm(total=total, desc=label, unit=unit, leave=False, dynamic_ncols=True,
+                disable=not (shown and sys.stderr.isatty()))

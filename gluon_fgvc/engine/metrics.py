@@ -34,6 +34,13 @@ class Predictions:
         fields = ([getattr(part, name) for part in parts] for name in cls.__dataclass_fields__)
         return cls(*(None if arrays[0] is None else np.concatenate(arrays) for arrays in fields))
 
+    def gather(self, team):
+        """Return the predictions of all processes of ``team`` together, by index."""
+        own = [getattr(self, name) for name in self.__dataclass_fields__]
+        together = [None if values is None else team.gather(values) for values in own]
+        order = np.argsort(together[0], kind='stable')
+        return Predictions(*(None if values is None else values[order] for values in together))
+
     def __len__(self):
         return len(self.labels)
 
@@ -148,16 +155,20 @@ class RunningMeans:
         self.sums[key] = self.sums[key] + total if key in self.sums else total
         self.counts[name] = self.counts.get(name, 0) + values.size
 
-    def means(self):
-        """Return name → mean as floats. One synchronisation."""
+    def means(self, team=None):
+        """Return name → mean as floats, over all processes of ``team``. One synchronisation."""
         totals = {}
         for (name, _), value in self.sums.items():
             totals[name] = totals.get(name, 0.0) + value.asscalar()
-        return {name: float(total) / self.counts[name] for name, total in totals.items()}
+        counts = self.counts
+        if team is not None and team.size > 1:
+            values = team.add(np.array([[totals[name], counts[name]] for name in totals], 'float64').ravel())
+            totals, counts = dict(zip(totals, values[::2])), dict(zip(totals, values[1::2]))
+        return {name: float(total) / counts[name] for name, total in totals.items()}
 
-    def read(self):
+    def read(self, team=None):
         """Return :meth:`means` and start anew."""
-        means = self.means()
+        means = self.means(team)
         self.__init__()
         return means
 

@@ -36,13 +36,13 @@ class Monitor:
             self._since_line.add('top1', hit)
             self._epoch.add('train_top1', hit)
 
-    def read(self):
-        """Return name → mean since the last call. One synchronisation.
+    def read(self, team=None):
+        """Return name → mean since the last call, over all processes of ``team``. One synchronisation.
 
         :raises TrainingError: where a loss was not finite, naming term and step.
         """
         self.stop_if_bad()
-        return self._since_line.read()
+        return self._since_line.read(team)
 
     def stop_if_bad(self):
         """Raise TrainingError if a loss was not finite, naming the term and the step."""
@@ -73,9 +73,9 @@ class Monitor:
             means.restore({key[len(name) + 1:]: value for key, value in arrays.items() if key.startswith(f'{name}:')},
                           counts[name], contexts)
 
-    def row(self):
+    def row(self, team=None):
         """Return the means over the epoch, ``train_…``; a single term says no more than the loss and is left out."""
-        means = self._epoch.means()
+        means = self._epoch.means(team)
         if len(self._terms) == 1:
             means.pop(f'train_{next(iter(self._terms))}')
         return means

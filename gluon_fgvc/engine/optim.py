@@ -4,6 +4,7 @@ import math
 from mxnet import gluon, nd
 
 from gluon_fgvc.engine.adamw import AdamW
+from gluon_fgvc.engine.team import Alone
 from gluon_fgvc.errors import CheckpointError
 
 NOT_DECAYED = ('gamma', 'beta', 'bias')  # how the names end of what ``decay_norms: false`` spares
@@ -31,10 +32,35 @@ def learning_rate(schedule, base, position, length):
     return base * (schedule.final + (1 - schedule.final) * shape)
 
 
-def make_trainer(parameters, optimizer, kvstore):
+class TeamTrainer(gluon.Trainer):
+    """A gluon.Trainer whose gradients are summed over the processes of ``team``.
+
+    All processes then make the same update of the same parameters, bit for bit; what they divide by is
+    :func:`images_of`.
+    """
+
+    team = Alone()
+
+    def _allreduce_grads(self):
+        super()._allreduce_grads()
+        self.team.add_gradients(self._params)
+
+
+def images_of(trainer, count):
+    """Return of how many images an update of ``trainer`` is, ``count`` of which are this process's."""
+    return trainer.team.images(count) if isinstance(trainer, TeamTrainer) else count
+
+
+# What run.kvstore says of several processes → how each sums over its own devices.
+_WITHIN = {'dist_sync': 'local', 'dist_device_sync': 'device'}
+
+
+def make_trainer(parameters, optimizer, kvstore, team=None):
     """Return a gluon.Trainer over ``parameters`` (structural name → Parameter), in their order.
 
     Updates always run on the devices: a kvstore that updates ignores later learning rates and multipliers.
+
+    :param team: :class:`~.team.Team` with which gradients are summed; None, or one of one, is this process alone.
     """
     options = {'learning_rate': optimizer.lr, 'wd': optimizer.wd}
     if not optimizer.decay_norms:
@@ -48,7 +74,12 @@ def make_trainer(parameters, optimizer, kvstore):
     if optimizer.clip_gradient is not None:
         options['clip_gradient'] = optimizer.clip_gradient
     name, options = (AdamW(**options), None) if optimizer.name == 'adamw' else (optimizer.name, options)
-    trainer = gluon.Trainer(list(parameters.values()), name, options, kvstore=kvstore, update_on_kvstore=False)
+    several = team is not None and team.size > 1
+    trainer = (TeamTrainer if several else gluon.Trainer)(list(parameters.values()), name, options,
+                                                          kvstore=_WITHIN.get(kvstore, kvstore),
+                                                          update_on_kvstore=False)
+    if several:
+        trainer.team = team
     # Of itself the Trainer does this in its first step, and thereby gives all devices the running statistics that the
     # first one had before that step's forward and backward passes.
     trainer._init_kvstore()

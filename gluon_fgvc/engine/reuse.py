@@ -31,10 +31,10 @@ class Feed:
 class Feeds:
     """Hands out the :class:`Feed` of each phase; features outlive a phase while the trunk stays as it is."""
 
-    def __init__(self, method, data, contexts):
+    def __init__(self, method, data, contexts, reuse=True):
         self._method = method
         self._plain = Feed(data.train, data.val, data.normalize, method.train_net, method.net)
-        self._split = method.split()
+        self._split = method.split() if reuse else None
         if self._split:
             trunk, top = self._split
             logits = method.outputs.index('logits')

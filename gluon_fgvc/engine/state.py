@@ -1,14 +1,19 @@
 """How far a training has come, and its checkpoints: what a resumed run starts from."""
+import json
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Optional
 
+import numpy as np
+from mxnet import nd
+
 from gluon_fgvc.engine import checkpoint, optim
 from gluon_fgvc.engine.average import ParameterAverage
 from gluon_fgvc.engine.monitor import Monitor
+from gluon_fgvc.engine.team import Alone
 from gluon_fgvc.errors import CheckpointError, TrainingError
-from gluon_fgvc.nn.parameters import STATISTICS, contexts_of, structural
+from gluon_fgvc.nn.parameters import STATISTICS, contexts_of, structural, to_numpy
 
 # Values of train.select_by → what it is called in the row of an epoch.
 MEASURES = {'top1': 'val_top1', 'loss': 'val_loss', 'nll': 'val_loss', 'mean_class': 'val_mean_class_accuracy',
@@ -37,10 +42,11 @@ class State:
     """The progress of a training, its moving average and its checkpoints in one run folder.
 
     :param folder: run folder; ``net`` the block whose parameters are kept; ``settings`` the section ``train``.
+    :param team: :class:`~.team.Team` of which the process of rank 0 has the folder; all call the same methods.
     """
 
-    def __init__(self, folder, net, settings):
-        self.folder, self.net, self.select_by = folder, net, settings.select_by
+    def __init__(self, folder, net, settings, team=None):
+        self.folder, self.net, self.select_by, self.team = folder, net, settings.select_by, team or Alone()
         self.average = ParameterAverage(net, settings.ema) if settings.ema else None
         self.now, self.monitor, self._resumed = Progress(), None, None
         self._kept = 0, 0
@@ -50,17 +56,35 @@ class State:
 
         :param say: is told, in one line, where the last one is damaged and the one before it takes its place.
         """
-        record = checkpoint.recover(self.folder, say)
+        record, arrays = self._read(say) if self.team.writes else (None, {})
+        if self.team.size > 1:
+            record, arrays = self._spread(record, arrays)
         if record is None:
             return False
-        checkpoint.remove_unnamed(self.folder)
-        checkpoint.load_parameters(self.folder, record, self.net)
-        arrays = checkpoint.load_arrays(self.folder, record)
         if self.average:
             self.average.restore(_below(arrays, 'average:'), record['average_steps'])
         self.now = _progress(self.folder, record)
         self._kept, self._resumed = (self.now.epoch, self.now.batch), (arrays, record)
         return True
+
+    def _read(self, say):
+        record = checkpoint.recover(self.folder, say)
+        if record is None:
+            return None, {}
+        checkpoint.remove_unnamed(self.folder)
+        checkpoint.load_parameters(self.folder, record, self.net)
+        return record, checkpoint.load_arrays(self.folder, record)
+
+    def _spread(self, record, arrays):
+        """Give all processes what the first one has: parameters, also where there is no checkpoint, and the rest."""
+        own = {f'parameters:{name}': array for name, array in to_numpy(self.net).items()}
+        facts = np.frombuffer(json.dumps(record).encode(), 'uint8')
+        content = checkpoint.pack({**arrays, **own, 'record': facts}) if self.team.writes else b''
+        arrays = checkpoint.unpack(self.team.collect(content)[0])
+        parameters = structural(self.net)
+        for name, array in _below(arrays, 'parameters:').items():
+            parameters[name].set_data(nd.array(array, dtype=array.dtype))
+        return json.loads(arrays.pop('record').tobytes()), arrays
 
     def begin_epoch(self, place, trainer, parameters, fresh):
         """Watch an epoch anew; right after :meth:`resume` with what the checkpoint knew of it, and of the optimizer.
@@ -83,8 +107,15 @@ class State:
         if not fresh:
             optim.restore_states(trainer, parameters, _below(arrays, 'optimizer:'), record['update_counts'])
         if self.now.batch:
-            self.monitor.restore(_below(arrays, 'monitor:'), record['monitor'], contexts_of(self.net))
-            for name, array in _below(arrays, 'device').items():
+            watched = record['monitor']
+            if len(watched) != self.team.size:
+                raise CheckpointError(f'within an epoch training goes on with as many processes as before, '
+                                      f'{len(watched)}; there are {self.team.size}')
+            own = _below(arrays, f'process{self.team.rank}:')
+            self.monitor.restore(_below(own, 'monitor:'), watched[self.team.rank], contexts_of(self.net))
+            for name, array in _below(own, 'average:').items():
+                self.average.arrays[name][:] = array
+            for name, array in _below(own, 'device').items():
                 device, _, name = name.partition(':')
                 replicas = parameters[name].list_data()
                 if int(device) < len(replicas):
@@ -115,6 +146,8 @@ class State:
 
     def keep_best(self):
         """Write the checkpoint 'best', of the average where there is one."""
+        if not self.team.writes:
+            return
         with self.averaged():
             checkpoint.save(self.folder, 'best', self.net, {'epoch': self.now.epoch, 'chosen_by': self.now.best})
 
@@ -123,22 +156,41 @@ class State:
 
         :param states: what :func:`.optim.states` returns.
         """
+        within = self._within_epoch() if self.now.batch else None
+        self._kept = self.now.epoch, self.now.batch
+        if not self.team.writes:
+            return None
         arrays, counts = states
         arrays = {f'optimizer:{name}': array for name, array in arrays.items()}
         if self.average:
             arrays.update({f'average:{name}': array for name, array in self.average.state().items()})
         record = {'epoch': self.now.epoch, 'progress': vars(self.now), 'update_counts': counts,
                   'average_steps': self.average.steps if self.average else 0}
-        if self.now.batch:
-            watched, record['monitor'] = self.monitor.state()
-            arrays.update({f'monitor:{name}': array for name, array in watched.items()})
-            # Within an epoch each device has statistics of BatchNorm of its own; the first one's are in the parameters.
-            arrays.update({f'device{device}:{name}': array.asnumpy()
-                           for name, parameter in structural(self.net).items() if name.endswith(STATISTICS)
-                           for device, array in enumerate(parameter.list_data()) if device})
-        digest = checkpoint.save(self.folder, 'last', self.net, record, arrays)
-        self._kept = self.now.epoch, self.now.batch
-        return digest
+        if within:
+            record['monitor'] = [json.loads(own.pop('counts').tobytes()) for own in within]
+            arrays.update({f'process{rank}:{name}': array for rank, own in enumerate(within)
+                           for name, array in own.items()})
+        try:
+            return checkpoint.save(self.folder, 'last', self.net, record, arrays)
+        except BaseException:
+            self._kept = None
+            raise
+
+    def _within_epoch(self):
+        """Return, of each process, the arrays that only it has in the middle of an epoch.
+
+        What the log will say of the epoch, and the statistics of BatchNorm, of which each device has its own; those of
+        the very first device are in the parameters.
+        """
+        watched, counts = self.monitor.state()
+        own = {f'monitor:{name}': array for name, array in watched.items()}
+        own['counts'] = np.frombuffer(json.dumps(counts).encode(), 'uint8')
+        own.update({f'device{device}:{name}': array.asnumpy()
+                    for name, parameter in structural(self.net).items() if name.endswith(STATISTICS)
+                    for device, array in enumerate(parameter.list_data()) if device or self.team.rank})
+        if self.average and self.team.rank:
+            own.update({f'average:{name}': array.asnumpy() for name, array in self.average.statistics().items()})
+        return [checkpoint.unpack(content) for content in self.team.collect(checkpoint.pack(own))]
 
     @property
     def is_kept(self):

@@ -8,6 +8,7 @@ from mxnet import autograd
 from gluon_fgvc.engine import targets
 from gluon_fgvc.engine.clipping import clip_by_global_norm
 from gluon_fgvc.engine.criteria import pairwise_confusion
+from gluon_fgvc.engine.optim import images_of
 from gluon_fgvc.errors import ConfigError
 
 
@@ -67,7 +68,7 @@ class Step:
         self._apply(ignore_stale_grad=net is not None)
 
     def _apply(self, ignore_stale_grad):
-        images = sum(len(shard.images) for shard in self.shards)
+        images = images_of(self.trainer, sum(len(shard.images) for shard in self.shards))
         bound = self.settings.optimizer.clip_norm if self.settings else None
         if bound is None:
             self.trainer.step(images, ignore_stale_grad)

@@ -27,6 +27,11 @@ class Scores:
         self._scores.append(scores[kept].astype('float32'))
         self._labels.append(labels[kept])
 
+    def gather(self, team):
+        """Take in the scores of all processes of ``team``."""
+        for name in ('_scores', '_labels'):
+            setattr(self, name, [team.gather(np.concatenate(getattr(self, name)))])
+
     def fit(self):
         """Return T, between 0.05 and 20; a split without errors has no other minimum than the lower end."""
         return fit(np.concatenate(self._scores), np.concatenate(self._labels))

@@ -5,7 +5,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.utils import split_and_load
 
-from gluon_fgvc.engine import ending, mixing, optim, targets
+from gluon_fgvc.engine import mixing, optim, targets
 from gluon_fgvc.engine.gradient_norms import Probe, in_words
 from gluon_fgvc.engine.log import progress
 from gluon_fgvc.engine.step import Shard, Step
@@ -25,12 +25,12 @@ def train_epoch(training, stretch, trainer, state):
     :raises Interrupted: when the process was asked to end.
     """
     settings, run, now, monitor = training.cfg.train, training.cfg.run, state.now, state.monitor
-    loader, epoch = training.feed.train, now.epoch
-    ending.stop_if_asked()
+    loader, epoch, team = training.feed.train, now.epoch, training.team
+    team.stop_if_asked()
 
     def take(kind, batch):
         """Hand a :class:`Step`, or what looks at one, to the method; both see the same random numbers."""
-        generator = _seed_step(run.seed, now.step)
+        generator = _seed_step(run.seed, now.step, *filter(None, [team.rank]))
         step = kind(training.method, stretch.phase, training.feed.train_net, trainer,
                     _shards(training, batch, generator), monitor, now.step, training.class_weights,
                     settings)
@@ -38,7 +38,8 @@ def train_epoch(training, stretch, trainer, state):
         return step
 
     mark, seen, batches, ended = time.time(), 0, len(loader), now.batch == len(loader)
-    with progress(batches * training.cfg.data.batch_size, f'epoch {epoch + 1}/{settings.epochs}') as bar:
+    with progress(batches * training.cfg.data.batch_size, f'epoch {epoch + 1}/{settings.epochs}',
+                  shown=team.writes) as bar:
         bar.update(now.batch * training.cfg.data.batch_size)
         # A loader of somebody else's may not know where to start, and need not where it is the beginning.
         for batch in loader.epoch(epoch, now.batch) if now.batch else loader.epoch(epoch):
@@ -55,25 +56,27 @@ def train_epoch(training, stretch, trainer, state):
             seen += len(batch.indices)
             bar.update(len(batch.indices))
             if now.step % run.log_every == 0:
-                means, clock = monitor.read(), time.time()
+                means, clock = monitor.read(team), time.time()
                 speed, mark, seen = seen / max(clock - mark, 1e-9), clock, 0
                 training.log.record(kind='train', epoch=epoch, step=now.step, phase=stretch.phase.name, lr=now.lr,
                                     **means, images_per_s=round(speed, 2))
                 bar.set_postfix_str(f"loss {means['loss']:.4f} top1 {means.get('top1', float('nan')):.3f}")
             if now.batch < batches:
                 _keep_if_due(training, trainer, state)
-                ending.stop_if_asked()
+                team.stop_if_asked()
     if not ended:  # resumed behind the last batch, the statistics are one already
         # A compiled backward pass moves BatchNorm's statistics unseen by the scheduler: nothing may read
         # them (validation, checkpoint) before it has ended.
         mx.nd.waitall()
-        unite_statistics(training.parameters)
+        unite_statistics(training.parameters, team)
+        if state.average:
+            state.average.unite(team)
         now.batch = batches
         _keep_if_due(training, trainer, state)
     monitor.stop_if_bad()
     monitor.stop_if_broken(training.parameters)
-    ending.stop_if_asked()
-    return {'lr': now.lr, **monitor.row()}
+    team.stop_if_asked()
+    return {'lr': now.lr, **monitor.row(team)}
 
 
 def _keep_if_due(training, trainer, state):
@@ -88,9 +91,9 @@ def _log_gradients(log, norms, epoch, step, phase):
     log.line(f'gradient before step {step + 1} · {in_words(norms)}')
 
 
-def _seed_step(seed, step):
-    """Seed MXNet for one step and return a numpy generator for what is drawn on the host."""
-    sequence = np.random.SeedSequence((seed, step))
+def _seed_step(seed, step, *rank):
+    """Seed MXNet for one step and return a numpy generator for what is drawn on the host; others in other ranks."""
+    sequence = np.random.SeedSequence((seed, step, *rank))
     mx.random.seed(int(sequence.generate_state(1)[0] >> 1))
     return np.random.Generator(np.random.PCG64(sequence))
 

@@ -72,6 +72,7 @@ def diagnose():
     yield mxnet
     if PROBLEM not in (numpy.state, mxnet.state) and not missing:
         yield from _imports(mxnet.text.split()[0])
+    yield from _cards()
     yield from _packages()
     yield _onnx()
     yield _processor()
@@ -123,6 +124,15 @@ def _imports(distribution):
                     'mxnet-cu112=={} {}'.format(distribution, environment['MXNET'], wheels))
     else:
         yield Check('gpu', OK, 'no NVIDIA card; the CPU is used')
+
+
+def _cards():
+    """Name each NVIDIA card, its driver, and whether MXNet has code for its generation."""
+    first, last = environment['CAPABILITY']
+    for name, capability, driver in environment['cards']():
+        text = '{}, compute capability {}, driver {}'.format(name, capability, driver)
+        yield Check('card', OK, text) if first <= capability <= last else Check(
+            'card', NOTE, text + '; mxnet-cu112 has code for {} to {}: leave it out by --gpus'.format(first, last))
 
 
 def _run(code, *words):

@@ -11,12 +11,14 @@ import glob
 import math
 import os
 import re
+import subprocess
 import sys
 import warnings
 
 PYTHON = ((3, 9), (3, 11))    # first and last minor version that MXNet 1.9.1 and the locks support
 NUMPY = ((1, 22), (1, 24))    # from, below: MXNet uses names that NumPy 1.24 removed
 MXNET = '1.9.1'
+CAPABILITY = (5.0, 8.9)       # first and last of the GPUs that mxnet-cu112 has code for: Maxwell to Ada, not Hopper
 
 # Module → what pip installs for it, besides mxnet; setup.py requires these.
 PACKAGES = {
@@ -68,6 +70,7 @@ def prepare():
     _check_numpy()
     mxnet = _check_mxnet()
     if mxnet == 'mxnet-cu112':
+        check_cards()
         _preload_cuda()
     _import('mxnet', mxnet)
     _import('cv2', 'opencv-python')
@@ -117,6 +120,28 @@ def _check_mxnet():
         raise SetupError('{} {} is installed, and {} is needed: pip install {}=={}'.format(
             name, version, MXNET, name, MXNET))
     return name
+
+
+def cards():
+    """Return (name, compute capability as a float, driver version) of each NVIDIA card that the driver tells of."""
+    try:
+        done = subprocess.run(['nvidia-smi', '--query-gpu=name,compute_cap,driver_version', '--format=csv,noheader'],
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    found = [re.split(r'\s*,\s*', line.strip()) for line in done.stdout.splitlines()]
+    return [(card[0], float(card[1]), card[2]) for card in found
+            if len(card) == 3 and re.match(r'\d+\.\d+$', card[1])]
+
+
+def check_cards():
+    """Raise SetupError where all cards are of generations that the wheels have no code for."""
+    found = cards()
+    if found and not any(CAPABILITY[0] <= capability <= CAPABILITY[1] for _, capability, _ in found):
+        name, capability, _ = found[0]
+        raise SetupError('{} has compute capability {}, and MXNet {} has code for {} to {}: use another GPU, or the '
+                         'CPU: pip uninstall -y mxnet-cu112 && pip install mxnet=={}'.format(
+                             name, capability, MXNET, CAPABILITY[0], CAPABILITY[1], MXNET))
 
 
 def _findable(module):

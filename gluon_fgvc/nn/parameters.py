@@ -74,17 +74,19 @@ def sha256_of(arrays):
     return digest.hexdigest()
 
 
-def unite_statistics(parameters):
+def unite_statistics(parameters, team):
     """Give BatchNorm's running statistics on all devices their mean over the devices; call it when nothing runs.
 
     Each device moves those of its own part of every batch. Until they are one again, validation would look at another
     network than the one that a checkpoint keeps.
 
     :param parameters: dict of structural name → Parameter.
+    :param team: of processes, whose devices all count; it has ``size`` and ``mean(arrays)``.
     """
-    for name, parameter in parameters.items():
-        if name.endswith(STATISTICS) and len(parameter.list_ctx()) > 1:
-            parameter.set_data(parameter._reduce())
+    moving = {name: parameter for name, parameter in parameters.items() if name.endswith(STATISTICS)
+              and len(parameter.list_ctx()) * team.size > 1}
+    for parameter, mean in zip(moving.values(), team.mean([parameter._reduce() for parameter in moving.values()])):
+        parameter.set_data(mean)
 
 
 def to_numpy(block):

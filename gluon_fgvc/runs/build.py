@@ -9,6 +9,7 @@ from gluon_fgvc import backbones, config, data, methods
 from gluon_fgvc.engine.phases import timeline
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.nn import Normalize
+from gluon_fgvc.nn.sync_batch_norm import synchronise
 
 
 def load_config(path, overrides=()):
@@ -76,6 +77,9 @@ def build_method(cfg, num_classes, contexts):
                              ctx=contexts, output_stride=cfg.backbone.output_stride, dilate=cfg.backbone.dilate,
                              plan=cfg.backbone.widths, dropout=cfg.backbone.dropout)
     method = methods.create(cfg.method.name, backbone, num_classes, cfg.method.options)
+    if cfg.run.sync_batch_norm and len(contexts) > 1:
+        for net in (method.train_net, method.net):
+            synchronise(net, len(contexts))
     normalize = Normalize(cfg.data.mean or backbone.mean, cfg.data.std or backbone.std)
     normalize.collect_params().reset_ctx(contexts)
     normalize.hybridize()

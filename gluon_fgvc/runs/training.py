@@ -5,9 +5,9 @@ from pathlib import Path
 import mxnet as mx
 
 from gluon_fgvc import data
-from gluon_fgvc.engine import checkpoint, ending, tensorboard
+from gluon_fgvc.engine import checkpoint, ending, team, tensorboard
 from gluon_fgvc.engine.fit import TrainingData, fit
-from gluon_fgvc.engine.log import Log
+from gluon_fgvc.engine.log import Log, Silence
 from gluon_fgvc.engine.state import State
 from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.files import remove_leftovers
@@ -36,9 +36,15 @@ def train(cfg, folder, *, test=True, source=None, init_from=None):
         tensorboard.check_installed()
     contexts = contexts_of(cfg.run.contexts)
     _check_contexts(cfg, contexts)
+    group = team.join(cfg.run.kvstore)
     source = source or data.build(cfg.data)
+    _check_team(cfg, source, group.size)
     if cfg.run.pointing_game:
         check_boxes(source.test)
+    if not group.writes:
+        with ending.heeded():
+            _fit(cfg, source, contexts, Silence(), None, group)
+        return None
     folder = Path(folder() if callable(folder) else folder)
     _check_name(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +56,7 @@ def train(cfg, folder, *, test=True, source=None, init_from=None):
         for note in filter(None, notes):
             if done['epoch'] < cfg.train.epochs:
                 log.line(note)
-        _fit(cfg, source, contexts, log, None if done else init_from)
+        _fit(cfg, source, contexts, log, None if done else init_from, group)
         run = Run.open(folder, contexts=contexts, source=source)
         result = (_earlier_evaluation(run) or evaluate(run, 'test', say=log.line)) if test else None
         log.line(f'report: {report(run)}')
@@ -70,11 +76,33 @@ def _check_contexts(cfg, contexts):
     if cfg.data.batch_size < len(contexts):
         raise ConfigError(f'data.batch_size {cfg.data.batch_size} is smaller than the number of devices, '
                           f'{len(contexts)}')
+    if cfg.run.sync_batch_norm and len(contexts) > 1 and any(context.device_type == 'cpu' for context in contexts):
+        raise ConfigError('run.sync_batch_norm is for GPUs: on several CPU contexts MXNet waits for ever in backward '
+                          'pass of two such layers; set it to false, or use one context')
+    if cfg.run.sync_batch_norm and cfg.data.last_batch == 'keep':
+        raise ConfigError('run.sync_batch_norm needs images for every context in every batch; set data.last_batch: '
+                          'discard')
     if cfg.run.kvstore == 'nccl' and any(context.device_type == 'cpu' for context in contexts):
         raise ConfigError("run.kvstore: 'nccl' sums over GPUs only; use 'device' or 'local' on the CPU")
 
 
-def _fit(cfg, source, contexts, log, init_from):
+def _check_team(cfg, source, size):
+    """Refuse settings under which the processes of a team would lose step with one another."""
+    if size == 1:
+        return
+    rest = len(source.train) % cfg.data.batch_size if cfg.data.last_batch == 'keep' else 0
+    if cfg.data.batch_size < size or 0 < rest < size:
+        raise ConfigError(f'each of {size} processes needs an image of every batch: data.batch_size is '
+                          f'{cfg.data.batch_size}, the last batch has {rest}; change data.batch_size, or discard it')
+    if source.val and len(source.val) < size:
+        raise ConfigError(f'each of {size} processes needs an image of the validation split, which has '
+                          f'{len(source.val)}; change data.val_fraction')
+    if cfg.data.bad_image == 'skip':
+        raise ConfigError("data.bad_image 'skip' is not for several processes, which must agree on every batch; let "
+                          'fgvc doctor data find the broken images, and remove them')
+
+
+def _fit(cfg, source, contexts, log, init_from, group=None):
     log.line(f"{cfg.method.name} on {cfg.backbone.name}, {cfg.data.name}: {len(source.classes)} classes, "
              f"{len(source.train)} train, {len(source.val) if source.val else 0} validation, {len(source.test)} test "
              f"images; {', '.join(map(str, contexts))}; in {log.folder}")
@@ -92,9 +120,12 @@ def _fit(cfg, source, contexts, log, init_from):
         note = method.calibrate(lambda: _first_batch(loaders[0], normalize, contexts[0]))
         if note:
             log.line(note)
+        if group is not None:
+            for loader in loaders:
+                loader.divide(group.rank, group.size)
         started = time.time()
         fit(method, TrainingData(loaders[0], loaders[1] if source.val else None, normalize, len(source.classes)), cfg,
-            log)
+            log, group)
         log.line(f'training took {time.time() - started:.0f} s')
         for loader in loaders:
             report_bad(loader, log.line)

@@ -31,7 +31,8 @@ def each_call(kind, folder_of, train, compare, monkeypatch, step=1):
             return number - 1
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', [kind if kind in ('write', 'fsync') else pytest.param(kind, marks=pytest.mark.slow)
+                                  for kind in KINDS])
 def test_of_the_loop(tmp_path, monkeypatch, kind):
     cfg = toy.settings(train__epochs=1, train__ema=0.9, run__save_every_batches=2, run__log_every=2)
     whole, _, folder = fit(tmp_path, cfg, toy.Toy(), 'whole', count=8)

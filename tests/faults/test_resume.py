@@ -16,8 +16,8 @@ def whole_and_cuts(tmp_path, monkeypatch, cfg_of, wanted=lambda now: True):
 
 
 @pytest.mark.parametrize('options, devices', [
-    ('everything', 2), ('tiny', 2), *(pytest.param(options, devices, marks=pytest.mark.slow) for options, devices in (
-        ('everything', 1), ('tiny', 1), ('uneven', 1), ('uneven', 2)))])
+    ('everything', 2), *(pytest.param(options, devices, marks=pytest.mark.slow) for options, devices in (
+        ('everything', 1), ('tiny', 1), ('tiny', 2), ('uneven', 1), ('uneven', 2)))])
 def test_cut_within_an_epoch(tmp_path, monkeypatch, options, devices):
     """The loop of its own, on each kind of batch; every method at each cut is in the long form."""
     def cfg_of(more, workers=0):

@@ -27,7 +27,9 @@ OPTIONS = {
     'plain': (),
     'everything': (('train.mixup', 0.2), ('train.label_smoothing', 0.1), ('train.ema', 0.9),
                    ('data.sampler', 'weighted'), ('train.class_weights', 'balanced')),
+    'recipe': (('train.cutmix', 1.0), ('train.mixup', 0.2), ('train.accumulate', 2), ('train.ema', 0.9)),
     'adam': (('train.optimizer', {'name': 'adam', 'lr': 1e-3}),),
+    'local': (('run.kvstore', 'local'),),
     'uneven': (('data.last_batch', 'keep'), ('data.batch_size', 7)),  # 18 images: 7, 7, 4
     'tiny': (('data.last_batch', 'keep'), ('data.batch_size', 17)),   # and of the 18th alone
 }

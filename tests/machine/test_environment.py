@@ -335,3 +335,22 @@ def test_locks_pin_one_mxnet_and_the_direct_requirements(packaging, lock, mxnet)
     for requirement in packaging['install_requires'] + packaging['extras_require']['dev']:
         assert requirement.split('>')[0].split('=')[0] in pinned
     assert '://' not in text
+
+
+def smi(folder, monkeypatch, *lines):
+    """Put an ``nvidia-smi`` first on the path that prints ``lines``."""
+    script = folder / 'nvidia-smi'
+    script.write_text('#!/bin/sh\n' + ''.join(f"echo '{line}'\n" for line in lines))
+    script.chmod(0o755)
+    monkeypatch.setenv('PATH', f"{folder}:{os.environ['PATH']}")
+
+
+def test_cards_that_are_too_new_are_refused_in_one_line(tmp_path, monkeypatch):
+    smi(tmp_path, monkeypatch, 'NVIDIA H100 80GB HBM3, 9.0, 550.54.15')
+    with pytest.raises(environment.SetupError, match='NVIDIA H100 80GB HBM3 has compute capability 9.0, and MXNet'):
+        environment.check_cards()
+    smi(tmp_path, monkeypatch, 'NVIDIA H100 80GB HBM3, 9.0, 550.54.15', 'NVIDIA A100-SXM4-40GB, 8.0, 550.54.15')
+    environment.check_cards()
+    assert environment.cards()[1] == ('NVIDIA A100-SXM4-40GB', 8.0, '550.54.15')
+    smi(tmp_path, monkeypatch, 'NVIDIA-SMI has failed because it could not communicate with the driver')
+    assert environment.cards() == []

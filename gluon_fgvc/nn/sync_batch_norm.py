@@ -1,0 +1,27 @@
+"""BatchNorm over the images of all devices of the process (Ioffe and Szegedy 2015; over devices, Peng et al. 2018)."""
+from mxnet.gluon import nn
+
+from gluon_fgvc.nn.parameters import walk
+
+
+class SyncBatchNorm(nn.BatchNorm):
+    """A BatchNorm that has been told, by :func:`synchronise`, over how many devices it takes mean and variance.
+
+    Inputs and outputs (N,C,…), as BatchNorm's; gradients flow through the common statistics to all devices.
+    """
+
+    def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
+        settings = {key: value for key, value in self._kwargs.items() if key != 'axis'}
+        return F.contrib.SyncBatchNorm(x, gamma, beta, running_mean, running_var, ndev=self.devices, key=self.prefix,
+                                       name='fwd', **settings)
+
+
+def synchronise(net, devices):
+    """Turn every BatchNorm of ``net`` into one over ``devices`` devices, in place; parameters and names stay.
+
+    :returns: how many there are.
+    """
+    layers = [block for _, block in walk(net) if type(block) is nn.BatchNorm and block._kwargs['axis'] == 1]
+    for block in layers:
+        block.__class__, block.devices = SyncBatchNorm, devices
+    return len(layers)
