@@ -17,7 +17,7 @@ AS = $(if $(ISA),$(PY) tools/emulate.py $(ISA))
 suits = $(shell $(1) tools/check_system.py --python-only >/dev/null 2>&1 && echo $(1))
 find_python = $(or $(PYTHON),$(call suits,python3.11),$(call suits,python3.10),$(call suits,python3.9),python3)
 
-.PHONY: help quickstart photographs test test-slow test-tutorial lint lock clean test-faults
+.PHONY: help quickstart photographs test test-slow test-tutorial test-faults lint lock clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -41,7 +41,8 @@ test-slow: $(READY)  ## run the tests that take minutes
 
 test-faults: $(READY)  ## the exhaustive tests of reliability, hours; their log is build/faults.log
 	mkdir -p build
-	OMP_NUM_THREADS=1 nice $(PY) -m pytest -v -s -m faults tests/faults > build/faults.log 2>&1; tail -3 build/faults.log
+	OMP_NUM_THREADS=1 nice $(PY) -m pytest -v -s -m faults tests/faults > build/faults.log 2>&1; \
+	status=$$?; tail -3 build/faults.log; exit $$status
 
 test-tutorial:  ## hold our loop to the book's own, in an environment with the package d2l (.venv-tutorial)
 	$(MAKE) test VENV=.venv-tutorial LOCK=requirements/tutorial.lock SELECT=tutorial WORKERS=0 TESTS=tests/test_hotdog.py
