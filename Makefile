@@ -37,7 +37,7 @@ test: $(READY)  ## run the fast tests; TESTS=tests/nn for some of them, ISA=AVX2
 	$(if $(filter tests,$(TESTS)),$(AS) $(PY) -m pytest -q -m '$(SELECT)' -n $(WORKERS) $(CONTRACT))
 
 test-slow: $(READY)  ## run the tests that take minutes
-	$(AS) $(PY) -m pytest -q -m slow $(TESTS)
+	$(AS) $(PY) -m pytest -q -m 'slow and not faults' $(TESTS)
 
 test-faults: $(READY)  ## the exhaustive tests of reliability, hours; their log is build/faults.log
 	mkdir -p build
