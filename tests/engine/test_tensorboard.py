@@ -36,7 +36,7 @@ def test_curves_are_the_records_also_after_a_cut(tmp_path):
     found = read(tmp_path / 'tensorboard')
     assert found['train/loss', 6] == 3.0 and found['epoch/val_top1', 3] == pytest.approx(0.7)
     assert {tag for tag, _ in found} == {'train/loss', 'train/lr', 'epoch/val_top1'} and len(found) == 9
-    records(Log(tmp_path, 1, tensorboard=True), [1])  # resumed after the first epoch
+    records(Log(tmp_path, {'epoch': 1, 'progress': {'step': 2}}, tensorboard=True), [1])
     again = read(tmp_path / 'tensorboard')
     assert again == {key: value for key, value in found.items() if key[1] <= (4 if key[0].startswith('train') else 2)}
 
