@@ -2,13 +2,18 @@
 import argparse
 import struct
 
+import mxnet as mx
 import numpy as np
 import pytest
+from mxnet import autograd, gluon, nd
 
 from benchmarks import stn_window
 from gluon_fgvc import runs
 from gluon_fgvc.backbones import cluttered_cnn
+from gluon_fgvc.data.datasets import cluttered_mnist
 from gluon_fgvc.errors import ConfigError
+from gluon_fgvc.nn import SpatialTransformer
+from gluon_fgvc.nn.attend_rectify import HE
 from gluon_fgvc.runs.build import load_config
 
 CONFIG = '''\
@@ -57,6 +62,32 @@ def test_windows_follow_the_glyphs(tmp_path, monkeypatch):
     assert len(found.objects) == len(found.windows) == 400
     assert min(found.correlations()) > 0.5, found.table()
     assert np.abs(found.windows).max() <= 1 and 0.1 < found.scale <= 0.7
+
+
+@pytest.mark.slow
+def test_the_localisation_net_can_see_where_things_are(tmp_path):
+    """Trained on the places themselves it is right: where windows follow worse, the classifier asks for no more."""
+    write_glyphs(tmp_path / 'glyphs')
+    train = cluttered_mnist.read(cluttered_mnist.Options(root=str(tmp_path / 'glyphs'), images=(8000, 400, 1),
+                                                         distractors=8))
+    def arrays(split, count):
+        images = np.stack([split.read(i)[None, :, :, 0] for i in range(count)]).astype('float32') / 255
+        return images, 2 * (split.boxes[np.arange(count)][:, :2] + 13.5) / 39 - 1
+    mx.random.seed(0)
+    net = SpatialTransformer('location', None, 0.5, in_channels=1)
+    net.initialize(HE)
+    net.hybridize()
+    trainer = gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': 0.3, 'momentum': 0.9})
+    images, places = arrays(train.train, 8000)
+    for start in range(0, 8000, 64):
+        with autograd.record():
+            centres = net(nd.array(images[start:start + 64]))[1][:, :, 2]
+            loss = ((centres - nd.array(places[start:start + 64])) ** 2).sum(axis=1)
+        loss.backward()
+        trainer.step(len(loss))
+    images, places = arrays(train.val, 400)
+    centres = net(nd.array(images))[1][:, :, 2].asnumpy()
+    assert min(np.corrcoef(centres[:, axis], places[:, axis])[0, 1] for axis in (0, 1)) > 0.85
 
 
 def test_what_the_benchmark_says():
