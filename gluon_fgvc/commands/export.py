@@ -2,10 +2,13 @@
 
 The files are read back and compared with the network on random and on real images; nothing is left
 behind if they differ. Any MXNet program reads them; fgvc predict and gluon_fgvc.Predictor prepare the
-images as well.
+images as well. --format adds ONNX, with float32 or float16 weights, and int8; what each of them computes and costs is
+measured on the validation split and written to certificate.json and certificate.html. MODEL.md says what the model is.
 """
+import warnings
 from pathlib import Path
 
+from gluon_fgvc.choices import FORMATS
 from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import DataError
 from gluon_fgvc.files import hash_of_file
@@ -20,6 +23,12 @@ def main(argv=None):
     parser.add_argument('--bake-preprocessing', action='store_true',
                         help='the graph takes pixels (N,H,W,3), 0 to 255, instead of normalised images (N,3,H,W)')
     parser.add_argument('--bake-softmax', action='store_true', help='the graph returns probabilities instead of logits')
+    parser.add_argument('--format', nargs='+', default=[], choices=FORMATS,
+                        help='also write the network as: %(choices)s (needs the packages onnx and onnxruntime)')
+    parser.add_argument('--int8-loss', metavar='POINTS', type=float, default=1.0,
+                        help='the largest loss of accuracy with which int8 is written; default: %(default)g')
+    parser.add_argument('--reduced-range', action='store_true',
+                        help='int8 weights of 7 bits, for processors without VNNI')
     parser.add_argument('--images', metavar='INPUT', nargs='+',
                         help='images, folders or quoted globs to compare on instead of the test split')
     cli.add_data_root(parser)
@@ -28,7 +37,16 @@ def main(argv=None):
     args = parser.parse_args(argv)
 
     from gluon_fgvc import deploy, runs
+    from gluon_fgvc.deploy import formats
+    from gluon_fgvc.runs import certificate, conversion, model_card
+    if args.format:
+        formats.require()
+    if 'int8' in args.format and not args.reduced_range and not conversion.has_vnni():
+        warnings.warn('this processor has no VNNI, and without it sums of 8-bit products saturate: int8 may lose '
+                      'several points here that it keeps elsewhere; --reduced-range avoids it')
     opened = runs.open_run(args.run, args.which, runs.contexts_of('cpu0'), data_root=args.data_root)
+    if args.format:
+        opened.source  # what the formats are judged by: if it is gone, tell before anything is written  # noqa: B018
     cfg, images = opened.cfg, real_images(opened.cfg, args.images)
     folder = args.out or opened.files.export
     exported = deploy.export(
@@ -43,6 +61,16 @@ def main(argv=None):
         print(f"{entry['sha256']}  {entry['bytes']:>11,} bytes  {name}")
     print(f'largest difference from the network: {exported.random_difference:.3g} on random images, '
           f'{exported.image_difference:.3g} on {exported.images} real ones')
+    formats.forget(folder)
+    conversion.convert(opened, folder, sorted(set(args.format), key=FORMATS.index), images,
+                       conversion.Int8(args.int8_loss, args.reduced_range))
+    certified = certificate.certify(opened, folder, int8_loss=args.int8_loss) if args.format else None
+    if certified:
+        print(certificate.summary(certified))
+    if not model_card.write(opened, folder, certified):
+        print(f'{model_card.MODEL_CARD} is not of an export and stays as it is')
+    if certified:
+        certificate.check(certified)
     print(f'exported to {folder}')
 
 

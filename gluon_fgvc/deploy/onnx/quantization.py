@@ -1,0 +1,133 @@
+"""int8: weights and activations of 8 bits, with ranges from images of the run and the worst layers left in float32.
+
+Convolutions and dense layers have a scale for each output channel; activations have one range each, measured on images
+(onnxruntime's static quantisation, QDQ). What loses most is found by quantising one layer at a time, and left out one
+by one until the accuracy holds.
+"""
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from gluon_fgvc.deploy.onnx.runtime import OnnxModel, prepared
+
+LAYERS = ('Conv', 'Gemm')
+# What lies between layers, so that they hand on 8 bits.
+_BETWEEN = ('Add', 'MaxPool', 'AveragePool', 'GlobalAveragePool', 'Relu', 'Clip', 'Concat')
+
+
+class Quantizer:
+    """A float32 model with measured ranges, from which int8 models with any layers left out are made.
+
+    :param model: ModelProto.
+    :param metadata: of its export.
+    :param images: uint8 RGB (H,W,3), whose activations give the ranges.
+    :param reduced_range: weights of 7 bits: on processors without VNNI sums of two products saturate at 16 bits.
+    """
+
+    def __init__(self, model, metadata, images, reduced_range=False):
+        self.model = onnx.shape_inference.infer_shapes(model)
+        self._metadata, self._reduced_range = metadata, reduced_range
+        self._fixed = _keep_in_float(self.model)
+        self._ranges = _ranges(self.model, metadata, images)
+
+    @property
+    def layers(self):
+        """Names of what can be quantised, in the order of computation."""
+        return [node.name for node in self.model.graph.node if node.op_type in LAYERS]
+
+    def quantized(self, in_float=()):
+        """Return the int8 ModelProto with the layers ``in_float`` left as they are."""
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+        copy = onnx.ModelProto()
+        copy.CopyFrom(self.model)
+        quantizer = QDQQuantizer(
+            copy, per_channel=True, reduce_range=self._reduced_range, weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8, tensors_range=self._ranges, nodes_to_quantize=[],
+            nodes_to_exclude=[*self._fixed, *in_float], op_types_to_quantize=[*LAYERS, *_BETWEEN], extra_options={})
+        quantizer.quantize_model()
+        model = quantizer.model.model
+        del model.graph.value_info[:]
+        return model
+
+    def only(self, layer):
+        """Return the model in which ``layer`` alone is quantised."""
+        return self.quantized([name for name in self._everything() if name != layer])
+
+    def _everything(self):
+        return [node.name for node in self.model.graph.node if node.op_type in (*LAYERS, *_BETWEEN)]
+
+    def damage(self, images):
+        """Return dict of layer → how far it moves the probabilities when it alone is quantised.
+
+        The mean Kullback-Leibler divergence, in nats, over ``images``, uint8 (N,H,W,3).
+        """
+        expected = OnnxModel(self.model, self._metadata)(images).astype('float64')
+
+        def divergence(model):
+            found = OnnxModel(model, self._metadata)(images).astype('float64')
+            return float((expected * np.log((expected + 1e-12) / (found + 1e-12))).sum(axis=1).mean())
+        return {layer: divergence(self.only(layer)) for layer in self.layers}
+
+
+def _keep_in_float(model):
+    """Return the names of operators that are arithmetic, not layers: where to sample an image, and scaling by numbers.
+
+    Places have to be known to a fraction of a pixel, which 8 bits cannot tell.
+    """
+    nodes, arrays = list(model.graph.node), {tensor.name for tensor in model.graph.initializer}
+    names = [node.name for node in nodes if node.op_type == 'Add' and arrays & set(node.input)]
+    wanted = {node.input[1] for node in nodes if node.op_type == 'GridSample'}
+    for node in reversed(nodes):
+        if wanted & set(node.output):
+            wanted.update(node.input)
+            if node.op_type not in LAYERS:
+                names.append(node.name)
+    return names
+
+
+def _ranges(model, metadata, images):
+    from onnxruntime.quantization.calibrate import CalibrationDataReader, CalibrationMethod, create_calibrator
+
+    class Images(CalibrationDataReader):
+        def __init__(self):
+            self._left = iter(images)
+
+        def get_next(self):
+            image = next(self._left, None)
+            return None if image is None else {metadata.input_name: prepared(image[None], metadata)}
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'model.onnx'
+        onnx.save_model(model, str(path))
+        calibrator = create_calibrator(path, [*LAYERS, *_BETWEEN], augmented_model_path=f'{folder}/augmented.onnx',
+                                       calibrate_method=CalibrationMethod.MinMax)
+        calibrator.collect_data(Images())
+        return calibrator.compute_data()
+
+
+def search(quantizer, images, accepts, most=0.5):
+    """Return (model, layers in float, measured): int8 with as few layers in float32 as ``accepts`` wants.
+
+    :param images: uint8 (N,H,W,3) on which layers are compared, if it comes to that.
+    :param accepts: ModelProto → (bool, what was measured).
+    :param most: the largest share of layers that may stay in float32.
+
+    ``model`` is None if none was accepted; ``measured`` is then that of the last.
+    """
+    model = quantizer.quantized()
+    good, measured = accepts(model)
+    if good:
+        return model, [], measured
+    damage = quantizer.damage(images)
+    worst = sorted(damage, key=damage.get, reverse=True)
+    count, limit = 0, int(len(worst) * most)
+    while count < limit:
+        count = min(limit, count + max(1, count // 2))  # 1, 2, 3, 4, 6, 9, 13, …
+        model = quantizer.quantized(worst[:count])
+        good, measured = accepts(model)
+        if good:
+            return model, worst[:count], measured
+    return None, worst[:count], measured
