@@ -1,9 +1,10 @@
-"""BatchNorm over the images of several devices; one layer only, since MXNet's CPU waits for ever with two."""
+"""BatchNorm over the images of several devices: of all GPUs, or of one CPU, since several wait for ever."""
 import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd
 from mxnet.gluon import nn
+from mxnet.gluon.utils import split_and_load
 
 from gluon_fgvc import runs
 from gluon_fgvc.errors import ConfigError
@@ -11,7 +12,7 @@ from gluon_fgvc.nn.parameters import structural
 from gluon_fgvc.nn.sync_batch_norm import SyncBatchNorm, synchronise
 from tests import small_run
 
-DEVICES = [mx.cpu(0), mx.cpu(1)]
+DEVICES = [mx.gpu(number) for number in range(mx.context.num_gpus())] or [mx.cpu()]
 
 
 def block(devices):
@@ -22,13 +23,15 @@ def block(devices):
 
 
 def test_statistics_are_those_of_all_images():
-    images = np.random.RandomState(0).normal(2, 3, (4, 3, 5, 5)).astype('float32')
-    one, two = block(DEVICES[:1]), block(DEVICES)
-    names = list(structural(two))
-    assert synchronise(two, 2) == 1 and isinstance(two[0], SyncBatchNorm) and list(structural(two)) == names
+    images = np.random.RandomState(0).normal(2, 3, (2 * len(DEVICES), 3, 5, 5)).astype('float32')
+    one, several = block(DEVICES[:1]), block(DEVICES)
+    names = list(structural(several))
+    assert synchronise(several, len(DEVICES)) == 1
+    assert isinstance(several[0], SyncBatchNorm) and list(structural(several)) == names
+    shards = split_and_load(images, DEVICES)
     with autograd.record():
-        expected = one(mx.nd.array(images))
-        parts = [two(mx.nd.array(part, ctx=device)) for part, device in zip((images[:2], images[2:]), DEVICES)]
+        expected = one(mx.nd.array(images, ctx=DEVICES[0]))
+        parts = [several(shard) for shard in shards]
     found = np.concatenate([part.asnumpy() for part in parts])
     np.testing.assert_allclose(found, expected.asnumpy(), atol=1e-5)
     hand = (images - images.mean(axis=(0, 2, 3), keepdims=True)) / images.std(axis=(0, 2, 3), keepdims=True)
