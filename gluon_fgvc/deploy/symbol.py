@@ -43,7 +43,8 @@ def load_exported(folder, ctx=None):
             block = mx.gluon.SymbolBlock.imports(symbol_path, [metadata.input_name],
                                                  os.path.join(folder, PARAMETERS), ctx=ctx or mx.cpu())
         name = metadata.input_name
-        _, outputs, _ = block(mx.sym.var(name)).infer_shape(**{name: metadata.shape(1, *metadata.size)})
+        shapes = {parameter.name: parameter.list_data()[0].shape for parameter in block.collect_params().values()}
+        _, outputs, _ = block(mx.sym.var(name)).infer_shape(**{**shapes, name: metadata.shape(1, *metadata.size)})
     except (mx.MXNetError, AssertionError, ValueError, OSError) as error:
         raise CheckpointError(f"exported model '{folder}': graph and parameters do not fit: "
                               f'{_last_line(error)}') from None
