@@ -12,7 +12,7 @@ from benchmarks.comparison import Comparison, spread
 from gluon_fgvc import backbones
 from gluon_fgvc.commands import benchmark, cli
 
-TINY = ['--backbone', 'mobilenetv2_0.25', '--size', '32', '--batch', '2', '--steps', '3', '--rounds', '2']
+TINY = ['--backbone', 'mobilenetv2_0.25', '--size', '64', '--batch', '4', '--steps', '3', '--rounds', '2']
 
 
 def test_spread():
