@@ -15,7 +15,8 @@ from gluon_fgvc.deploy import fusion
 from gluon_fgvc.deploy.bfloat16 import in_bfloat16
 from gluon_fgvc.deploy.metadata import SYMBOL as SYMBOL_FILE
 from gluon_fgvc.deploy.metadata import Metadata
-from gluon_fgvc.deploy.onnx.runtime import OnnxModel, prepared, require, softmax
+from gluon_fgvc.deploy.onnx.runtime import OnnxModel, prepared, require
+from gluon_fgvc.deploy.predictor import softmax
 from gluon_fgvc.deploy.symbol import check_files, check_graph, load_exported
 from gluon_fgvc.errors import CheckFailed
 from gluon_fgvc.files import hash_of_file, remove, write_atomically

@@ -2,8 +2,8 @@
 import importlib
 import os
 
-import numpy as np
-
+from gluon_fgvc.deploy.engines import normalized
+from gluon_fgvc.deploy.predictor import softmax
 from gluon_fgvc.errors import CheckpointError
 
 PACKAGES = ('onnx', 'onnxruntime')
@@ -50,13 +50,4 @@ class OnnxModel:
 
 def prepared(pixels, metadata):
     """Return pixels, uint8 (N,H,W,3), as the graph takes them."""
-    if metadata.takes_pixels:
-        return pixels
-    mean, std = (np.array(values, 'float32') for values in (metadata.mean, metadata.std))
-    return np.ascontiguousarray(((pixels / np.float32(255) - mean) / std).transpose((0, 3, 1, 2)), 'float32')
-
-
-def softmax(scores):
-    """Return the class probabilities (N,K) of ``scores`` (N,K)."""
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return shares / shares.sum(axis=1, keepdims=True)
+    return pixels if metadata.takes_pixels else normalized(pixels, metadata)
