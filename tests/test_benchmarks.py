@@ -228,6 +228,7 @@ def test_throughput_of_cluttered_mnist(monkeypatch):
         assert throughput.kept() is kept and word in throughput.table()[0]
 
 
+@pytest.mark.slow
 def test_epochs_of_attention_scaled_training(tmp_path):
     code = cli.run(benchmark.main, ['attention', '--backbone', 'mobilenetv2_0.25', '--size', '32', '--batch', '2',
                                     '--images', '8', '--steps', '2', '--rounds', '2', '--json',

@@ -38,7 +38,7 @@ def test_it_keeps_the_contract():
     assert 'passed' in done.stdout and 'failed' not in done.stdout
 
 
-@pytest.mark.parametrize('method', ['documented', 'pmg'])
+@pytest.mark.parametrize('method', ['documented', pytest.param('pmg', marks=pytest.mark.slow)])
 def test_it_trains_resumes_reports_and_exports(tmp_path, method):
     small_run.write(tmp_path)
     options = ', features: 8, lr_mult: 1' if method == 'pmg' else ''

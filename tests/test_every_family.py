@@ -2,6 +2,7 @@
 
 `make test-slow TESTS=tests/test_every_family.py ISA=AVX2` runs it as a lesser processor does.
 """
+import gc
 import warnings
 
 import mxnet as mx
@@ -50,6 +51,13 @@ def trained(name, family, side):
         assert np.isfinite(total.asnumpy()).all()
     mx.nd.waitall()
     return method
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    """Networks are cycles of objects, which Python collects when it has seen many objects, not many bytes."""
+    yield
+    gc.collect()
 
 
 @pytest.mark.slow

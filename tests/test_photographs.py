@@ -20,10 +20,12 @@ def load(name, *overrides):
 
 def test_it_is_the_books_configuration_but_for_the_network():
     ours, book = load('hotdog_efficientnet_lite0'), load('hotdog_resnet18_v2')
-    assert replace(ours, backbone=book.backbone) == book
+    assert ours.train.accumulate == 4  # which is how its batch of 128 fits into memory
+    assert replace(ours, backbone=book.backbone, train=replace(ours.train, accumulate=1)) == book
     assert ours.backbone == config.BackboneConfig('efficientnet_lite0', 'package:efficientnet-lite0')
     scratch = load('hotdog_resnet18_v2', 'backbone.weights=none', 'train.optimizer.lr=0.1', 'method.lr_mult=1')
-    assert replace(load('hotdog_efficientnet_lite0_scratch'), backbone=scratch.backbone) == scratch
+    ours = load('hotdog_efficientnet_lite0_scratch')
+    assert replace(ours, backbone=scratch.backbone, train=replace(ours.train, accumulate=1)) == scratch
 
 
 def test_both_halves_of_the_recipe_see_the_same_images():

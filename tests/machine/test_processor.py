@@ -20,9 +20,11 @@ WORDS = {'AVX512_CORE_AMX': 'AVX-512 with Intel DL Boost and bfloat16 support an
          'AVX512_CORE': 'AVX-512 with AVX512BW, AVX512VL, and AVX512DQ extensions'}
 SKYLAKE = {'sse4_1', 'avx', 'avx2', 'fma', 'avx512f', 'avx512bw', 'avx512vl', 'avx512dq'}
 BOUNDS = ['', 'ALL', 'no such name', *processor.ONEDNN]
+FEW = '', 'no such name', 'AVX2'
 
 
-@pytest.mark.parametrize('bound', BOUNDS)
+@pytest.mark.parametrize('bound', [bound if bound in FEW else pytest.param(bound, marks=pytest.mark.slow)
+                                   for bound in BOUNDS])
 def test_the_choice_is_what_onednn_says(bound):
     said = subprocess.run([sys.executable, '-c', CONVOLUTION], check=True, text=True, stdout=subprocess.PIPE,
                           env={**os.environ, 'DNNL_VERBOSE': '1', 'DNNL_MAX_CPU_ISA': bound, 'PYTHONPATH': str(ROOT)})

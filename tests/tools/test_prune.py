@@ -34,7 +34,8 @@ def call(trained, tmp_path, monkeypatch, capsys):
     return invoke
 
 
-@pytest.mark.parametrize('ranking', ['attention', 'l1', 'taylor'])
+@pytest.mark.parametrize('ranking', ['attention', *(pytest.param(name, marks=pytest.mark.slow)
+                                                   for name in ('l1', 'taylor'))])
 def test_a_pruned_run(trained, call, tmp_path, ranking):
     out = tmp_path / 'pruned'
     code, text, error = call(prune, trained / 'run', '--out', out, '--fraction', '0.3', '--ranking', ranking,
@@ -70,6 +71,7 @@ def test_attention_is_no_cost_of_the_deployed_network(trained, call, tmp_path):
     assert cost == {key: plain[key] for key in ('parameters', 'multiply_adds')}
 
 
+@pytest.mark.slow
 def test_training_goes_on_and_pruning_again(trained, call, tmp_path):
     out, again = tmp_path / 'pruned', tmp_path / 'again'
     code, text, error = call(prune, trained / 'run', '--out', out, '--fraction', '0.5', '--epochs', 1, '--batches', 2,
