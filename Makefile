@@ -27,8 +27,9 @@ quickstart: $(READY)  ## train, evaluate, predict and export on real photographs
 	$(PY) tools/quickstart.py
 
 # Results stay beside the runs: docs/results is for those of the repository.
-photographs: $(READY)  ## fine-tuned, from scratch and with a recipe: DATA=FOLDER of {train,test}/<class>/ (an hour)
+photographs:  ## fine-tuned, from scratch and with a recipe: DATA=FOLDER of {train,test}/<class>/ (an hour)
 	@test -n '$(DATA)' || { echo 'error: make photographs DATA=FOLDER, which holds train/<class>/ and test/<class>/'; exit 2; }
+	@$(MAKE) --no-print-directory $(READY)
 	$(PY) tools/study.py --study studies/photographs.yaml --work-dir work_dirs/photographs \
 		--results work_dirs/photographs/results 'data.root=$(DATA)' $(OVERRIDES)
 

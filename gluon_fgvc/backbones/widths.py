@@ -54,13 +54,21 @@ def set_widths(backbone, widths):
         settings['num_filter'] = convolutions[name]._channels = width
     for layer in layers.values():
         for parameter in layer._reg_params.values():
-            # A parameter holds its shape twice, the second time in the variable that graphs are made with.
-            parameter._shape, parameter._var = (0,) * len(parameter.shape), None
+            _forget_shape(parameter)
     try:
         backbone.infer_shapes()
     except MXNetError as error:
         raise ConfigError(f"backbone.widths: the numbers of channels do not fit together in '{backbone.name}': "
                           f'{str(error).splitlines()[-1].strip()}') from None
+    for _, layer in walk(backbone.pool):
+        if isinstance(layer, nn.Dense):  # on the averaged last map
+            _forget_shape(layer.weight)
+            layer.weight.shape = layer._units, backbone.channels[-1]
+
+
+def _forget_shape(parameter):
+    # It is held twice, the second time in the variable that graphs are made with.
+    parameter._shape, parameter._var = (0,) * len(parameter.shape), None
 
 
 def _layers(block):

@@ -1,4 +1,5 @@
 """Channel plans that cannot be are refused in one line."""
+import mxnet as mx
 import pytest
 
 from gluon_fgvc import backbones
@@ -13,6 +14,15 @@ from gluon_fgvc.errors import ConfigError
 def test_plans_that_cannot_be(plan, message):
     with pytest.raises(ConfigError, match=message):
         widths.set_widths(backbones.build('mobilenetv2_0.25'), plan)
+
+
+def test_a_hidden_layer_follows_the_last_convolution():
+    backbone = backbones.build('cluttered_cnn')
+    widths.set_widths(backbone, {'conv5.2': 7})
+    backbone.initialize()
+    backbone.hybridize()
+    assert backbone.pool(backbone(mx.nd.zeros((2, 3, 40, 40)))).shape == (2, 256) == (2, backbone.pool_units)
+    assert backbone.channels == (32, 64, 128, 7)
 
 
 @pytest.mark.parametrize('content, message', [
