@@ -40,6 +40,10 @@ def random_images(count, size, ctx):
     return mx.nd.array(np.random.RandomState(0).normal(size=(count, 3, size, size)), ctx=ctx)
 
 
+def random_pixels(count, size):
+    return np.random.RandomState(0).randint(0, 256, (count, size, size, 3)).astype('uint8')
+
+
 def seconds_in_turn(graphs, images, rounds):
     """Return dict of name → seconds an image, one sample a round; ``graphs`` is a dict of name → graph."""
     seconds = {name: [] for name in graphs}
