@@ -1,11 +1,15 @@
 """Each single open, write, fsync, rename and allocation of a training fails once; resumed, it ends the same."""
+import contextlib
 import json
+from unittest import mock
 
 import mxnet as mx
 import pytest
 
 from gluon_fgvc import runs
 from gluon_fgvc.errors import UserError
+from gluon_fgvc.pages import figure
+from gluon_fgvc.pages.markup import Html
 from tests.engine import toy
 from tests.engine.test_fit import digest, epoch_rows, fit
 from tests.faults.failing import KINDS, Failing
@@ -48,12 +52,19 @@ def test_of_the_loop(tmp_path, monkeypatch, kind):
     assert found > 5
 
 
+@contextlib.contextmanager
+def _undrawn(*_):
+    yield mock.MagicMock(**{'svg.return_value': Html('<svg></svg>')})
+
+
 @pytest.mark.slow
 @pytest.mark.faults
-@pytest.mark.timeout(7200)
+@pytest.mark.timeout(14400)
 @pytest.mark.parametrize('kind', KINDS)
 def test_of_a_whole_training(tmp_path, monkeypatch, kind):
-    """From the description of the run to its test and report."""
+    """From the description of the run to its test and report, whose charts, drawn in memory, would take half the time.
+    """
+    monkeypatch.setattr(figure, 'drawing', _undrawn)
     cfg = configuration(tmp_path, 'finetune', [
         ('backbone.name', 'cluttered_cnn'), ('data.train', {'resize': [32, 32], 'flip': True}),
         ('data.eval', {'resize': [32, 32]}), ('train.ema', 0.9), ('train.epochs', 2), ('run.save_every_batches', 3)])
