@@ -5,12 +5,14 @@ phases stay where they are, so that a team of processes follows the same rules a
 the pushes arrive: see :meth:`Team.add_gradients`.
 """
 import os
+import sys
 
 import mxnet as mx
 import numpy as np
 
 from gluon_fgvc.engine import ending
 from gluon_fgvc.errors import ConfigError, Interrupted
+from gluon_fgvc.machine.connections import Watch
 
 KINDS = ('dist_sync', 'dist_device_sync')  # of run.kvstore
 # The servers add in float32, in the order in which pushes arrive. Of more than two processes, gradients are therefore
@@ -51,6 +53,9 @@ class Alone:
         """Raise Interrupted if this process, or any of a team, was asked to end before the last update."""
         ending.stop_if_asked()
 
+    def leave(self):
+        """Need the others no longer."""
+
 
 class Team(Alone):
     """The processes that :command:`fgvc launch` or a scheduler has started, connected.
@@ -67,6 +72,10 @@ class Team(Alone):
         self._keys, self._asked = {}, False
         ending.leave_to_team()
         self.barrier()
+        self._watch = Watch(_end_alone)
+
+    def leave(self):
+        self._watch.stop()
 
     def barrier(self):
         """Wait for all processes."""
@@ -131,6 +140,14 @@ class Team(Alone):
         total = mx.nd.empty(array.shape)
         self._store.pull(self._keys[array.shape], out=total)
         return total
+
+
+def _end_alone(address):
+    """End this process, whose main thread waits in MXNet for an answer that will not come."""
+    root = ':'.join(os.environ[f'DMLC_PS_ROOT_{name}'] for name in ('URI', 'PORT'))
+    print(f"error: the connection to the {'scheduler' if address == root else 'server'} at {address} is lost; --resume "
+          'goes on from the last checkpoint', file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _cut(values):

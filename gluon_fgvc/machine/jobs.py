@@ -15,6 +15,8 @@ import time
 SERVE = 'from gluon_fgvc import machine; machine.prepare()'  # the import of MXNet does not return in these roles
 GRACE = 60    # seconds for the other workers to keep what they have when one was asked to end
 INTERRUPTED = 75
+SSH = ['-o', 'BatchMode=yes', '-o', 'ConnectTimeout=30',
+       '-o', 'ServerAliveInterval=10', '-o', 'ServerAliveCountMax=3']  # it ends when the machine is silent for 40 s
 FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -48,7 +50,7 @@ class Process:
             self._started = subprocess.Popen(self.words, env=dict(os.environ, **self.variables),
                                              start_new_session=True, preexec_fn=_end_with_parent)
         else:  # a terminal of its own, so that the end of ssh is its end
-            self._started = subprocess.Popen(['ssh', '-tt', '-o', 'BatchMode=yes', self.host, self.line()],
+            self._started = subprocess.Popen(['ssh', '-tt'] + SSH + [self.host, self.line()],
                                              stdin=subprocess.DEVNULL, start_new_session=True)
 
     def code(self):

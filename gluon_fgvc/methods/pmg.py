@@ -17,6 +17,7 @@ from gluon_fgvc.methods.base import Phase
 from gluon_fgvc.nn import FirstOutput
 from gluon_fgvc.nn.attend_rectify import HE
 from gluon_fgvc.nn.parameters import compile_net, contexts_of
+from gluon_fgvc.nn.vector_batch_norm import VectorBatchNorm
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,6 @@ def _features(in_channels, features):
 def _classifier(in_units, hidden, num_classes):
     """Return vector (N,in_units) → logits (N,K)."""
     block = layers.HybridSequential(prefix='')
-    block.add(layers.BatchNorm(in_channels=in_units), layers.Dense(hidden, in_units=in_units),
-              layers.BatchNorm(in_channels=hidden), layers.ELU(), layers.Dense(num_classes, in_units=hidden))
+    block.add(VectorBatchNorm(in_channels=in_units), layers.Dense(hidden, in_units=in_units),
+              VectorBatchNorm(in_channels=hidden), layers.ELU(), layers.Dense(num_classes, in_units=hidden))
     return block

@@ -3,6 +3,8 @@ import mxnet as mx
 from mxnet import nd
 from mxnet.gluon import HybridBlock, nn
 
+from gluon_fgvc.nn.vector_batch_norm import VectorBatchNorm
+
 KERNEL = 3
 _TAPS = [(i, j) for i in range(KERNEL) for j in range(KERNEL)]
 _BORDER = {'mode': 'constant', 'pad_width': (0, 0, 0, 0, 1, 1, 1, 1)}
@@ -144,7 +146,7 @@ class GlobalGates(HybridBlock):
         self.activation = activation
         with self.name_scope():
             self.gates = nn.Dense(outputs, in_units=in_units, use_bias=False, weight_initializer=HE)
-            self.norm = nn.BatchNorm(in_channels=outputs) if norm else None
+            self.norm = VectorBatchNorm(in_channels=outputs) if norm else None
 
     def hybrid_forward(self, F, features):
         confidences = self.gates(F.mean(F.reshape(features, (0, 0, -1)), axis=2))

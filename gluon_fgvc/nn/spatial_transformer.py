@@ -3,6 +3,8 @@ import mxnet as mx
 from mxnet import nd
 from mxnet.gluon import HybridBlock, nn
 
+from gluon_fgvc.nn.vector_batch_norm import VectorBatchNorm
+
 MODES = ('affine', 'location')
 ZOOM = {'affine': 1.0, 'location': 0.5}  # scale of the window; that of 'location' is Sec. 4.3 of the paper
 CELLS = 4    # cells a side in which the localisation network keeps places apart
@@ -96,7 +98,7 @@ class SpatialTransformer(HybridBlock):
                     nn.Conv2D(after, 3, padding=1, use_bias=False, in_channels=before),
                     nn.BatchNorm(in_channels=after), nn.Activation('relu'), nn.MaxPool2D(2))
             self.hidden = nn.Dense(HIDDEN, use_bias=False, in_units=channels[-1] * CELLS * CELLS)
-            self.centre = nn.BatchNorm(center=False, scale=False, in_channels=HIDDEN)
+            self.centre = VectorBatchNorm(center=False, scale=False, in_channels=HIDDEN)
             start = [zoom, 0, 0, 0, zoom, 0] if mode == 'affine' else [0, 0]
             self.window = nn.Dense(len(start), in_units=HIDDEN, weight_initializer='zeros',
                                    bias_initializer=mx.init.Constant(nd.array(start)))

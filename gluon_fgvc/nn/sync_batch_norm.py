@@ -2,6 +2,7 @@
 from mxnet.gluon import nn
 
 from gluon_fgvc.nn.parameters import walk
+from gluon_fgvc.nn.vector_batch_norm import VectorBatchNorm
 
 
 class SyncBatchNorm(nn.BatchNorm):
@@ -21,7 +22,8 @@ def synchronise(net, devices):
 
     :returns: how many there are.
     """
-    layers = [block for _, block in walk(net) if type(block) is nn.BatchNorm and block._kwargs['axis'] == 1]
+    layers = [block for _, block in walk(net) if type(block) in (nn.BatchNorm, VectorBatchNorm)
+              and block._kwargs['axis'] == 1]
     for block in layers:
         block.__class__, block.devices = SyncBatchNorm, devices
     return len(layers)

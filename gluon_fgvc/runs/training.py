@@ -126,6 +126,8 @@ def _fit(cfg, source, contexts, log, init_from, group=None):
         started = time.time()
         fit(method, TrainingData(loaders[0], loaders[1] if source.val else None, normalize, len(source.classes)), cfg,
             log, group)
+        if group is not None:
+            group.leave()
         log.line(f'training took {time.time() - started:.0f} s')
         for loader in loaders:
             report_bad(loader, log.line)

@@ -5,6 +5,7 @@ finding and a summary.
 """
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -65,6 +66,11 @@ TARGETS = {
     'exported parameters, sealed': ('run/export/*.params', ['predict', 'run/export', 'images/test', '--out', 'new']),
 }
 WRITTEN = re.compile(r'(new|run)(/|$)')  # where the commands write; all else is the user's alone
+
+
+# Once, for all children: what their commands import. None of these starts a thread, which no child would have.
+IMPORTED = ('mxnet', 'gluoncv.model_zoo', 'gluon_fgvc.runs', 'gluon_fgvc.deploy', 'gluon_fgvc.commands.train',
+            'gluon_fgvc.commands.evaluate', 'gluon_fgvc.commands.doctor', 'gluon_fgvc.commands.predict')
 
 
 def seal(folder, path):
@@ -158,7 +164,8 @@ def attempt(template, name, seed):
         os.chdir(folder)
         code, text = in_child(words)
         os.chdir(template)
-        changed = sorted(key for key, content in before.items() if contents(folder).get(key) != content
+        after = contents(folder)
+        changed = sorted(key for key, content in before.items() if after.get(key) != content
                          and not WRITTEN.match(key))
     if code < 0:
         return code, f'died of {signal.Signals(-code).name}'
@@ -170,9 +177,8 @@ def attempt(template, name, seed):
 
 
 def main(folder, count, seed):
-    import mxnet  # noqa: F401 - once, for all children
-
-    import gluon_fgvc.runs  # noqa: F401
+    for name in IMPORTED:
+        importlib.import_module(name)
     template = Path(folder).resolve() / 'template'
     template.mkdir(parents=True)
     prepare(template)

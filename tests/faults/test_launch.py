@@ -27,11 +27,14 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def start(launcher, *words):
-    """Start ``fgvc launch`` with the options ``launcher``, or, where there are none, the training by itself."""
+def start(launcher, *words, within=()):
+    """Start ``fgvc launch`` with the options ``launcher``, or, where there are none, the training by itself.
+
+    :param within: words of a command that runs the one that follows it.
+    """
     words = ['train', '--cfg', 'cfg.yaml', '--no-test', '--resume', *words]
     command = ['launch', *launcher, *words] if launcher else words
-    return subprocess.Popen([sys.executable, '-W', 'ignore', '-m', 'gluon_fgvc', *command],
+    return subprocess.Popen([*within, sys.executable, '-W', 'ignore', '-m', 'gluon_fgvc', *command],
                             env={**os.environ, 'PYTHONPATH': str(small_run.ROOT), 'OMP_NUM_THREADS': '1'},
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
@@ -87,38 +90,57 @@ LONG = [*[word for word in ALIKE if 'method' not in word and 'epochs' not in wor
         'run.save_every_batches=1']
 
 
-def interrupted(here, which, victim):
-    """Return (exit code, stderr, seconds) of a launched training one of whose processes got a signal midway."""
-    process = start(['-n', '2'], '--work-dir', 'run', *LONG)
+def interrupted(here, harm, within=()):
+    """Return (exit code, stderr, seconds) of a launched training to which ``harm(process)`` was done midway."""
+    process = start(['-n', '2'], '--work-dir', 'run', *LONG, within=within)
     manifest = here / 'run' / 'last.json'
     while process.poll() is None and not (manifest.exists() and checkpoint.read(here / 'run', 'last')['epoch']):
         time.sleep(0.05)
-    os.kill(victim(process), which)
+    harm(process)
     began = time.monotonic()
     err = process.communicate(timeout=120)[1]
     return process.returncode, err, time.monotonic() - began
 
 
-def worker(process):
-    """Return the process id of worker 1 that ``process`` has launched."""
+CHILDREN = ['scheduler 0 of 1', 'server 0 of 1', 'worker 0 of 2', 'worker 1 of 2']  # in the order of their start
+
+
+def kill(process, name):
     children = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(process.pid)], capture_output=True, text=True)
-    return int(children.stdout.split()[-1])
+    os.kill(int(children.stdout.split()[CHILDREN.index(name)]), signal.SIGKILL)
 
 
 @pytest.mark.slow
 @pytest.mark.faults
-def test_a_killed_worker_ends_the_job_which_resumes(here):
-    code, err, seconds = interrupted(here, signal.SIGKILL, worker)
-    assert code == 1 and 'error: worker 1 of 2 died of signal 9: the job is ended' in err and seconds < 60
-    train(['-n', '2'], '--work-dir', 'run', *LONG)
-    train(['-n', '2'], '--work-dir', 'whole', *LONG)
-    assert_same(here / 'run', here / 'whole')
+@pytest.mark.parametrize('name', CHILDREN)
+def test_a_killed_process_ends_the_job_which_resumes(here, name):
+    code, err, seconds = interrupted(here, lambda process: kill(process, name))
+    assert code == 1 and f'error: {name} died of signal 9: the job is ended' in err and seconds < 60
+    if name == 'worker 1 of 2':
+        train(['-n', '2'], '--work-dir', 'run', *LONG)
+        train(['-n', '2'], '--work-dir', 'whole', *LONG)
+        assert_same(here / 'run', here / 'whole')
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.parametrize('harm', [['ip', 'link', 'set', 'lo', 'down'],
+                                  ['ss', '-K', '-t', 'state', 'established']], ids=['silent', 'reset'])
+def test_a_lost_network_ends_the_job(here, harm):
+    """In a network of its own, which only the administrator can make."""
+    alone = ['unshare', '--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh']
+    if subprocess.run([*alone, 'true'], capture_output=True).returncode:
+        pytest.skip('networks cannot be made here')
+    code, err, seconds = interrupted(here, lambda process: subprocess.run(
+        ['nsenter', '--net', '--target', str(process.pid), *harm], check=True, capture_output=True), alone)
+    assert code == 1 and 'error: the connection to the s' in err and 'is lost; --resume goes on' in err, err
+    assert 'of 2 ended with exit code 1: the job is ended' in err and seconds < 60
 
 
 @pytest.mark.slow
 @pytest.mark.faults
 def test_a_job_that_is_asked_to_end_keeps_its_batch(here):
-    code, err, _ = interrupted(here, signal.SIGTERM, lambda process: process.pid)
+    code, err, _ = interrupted(here, lambda process: process.send_signal(signal.SIGTERM))
     assert code == 75 and 'asked to end by SIGTERM: all is kept up to epoch' in err, err
     train(['-n', '2'], '--work-dir', 'run', *LONG)
     train(['-n', '2'], '--work-dir', 'whole', *LONG)

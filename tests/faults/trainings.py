@@ -1,4 +1,5 @@
 """Small trainings of every method that can be cut anywhere, and the comparison of what they leave, bit for bit."""
+import json
 import shutil
 
 import numpy as np
@@ -85,6 +86,14 @@ def assert_same(run, whole):
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name], name)
     assert small_run.records(run) == small_run.records(whole)
+
+
+def assert_same_to_the_end(run, whole):
+    """Two run folders are equal, and so are their evaluations of the test split."""
+    assert_same(run, whole)
+    ours, theirs = ({**json.loads((folder / 'evaluation.json').read_text()), 'evaluated_at': None}
+                    for folder in (run, whole))
+    assert ours == theirs
 
 
 def cuts_of(method):
