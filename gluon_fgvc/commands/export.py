@@ -23,6 +23,8 @@ def main(argv=None):
     parser.add_argument('--bake-preprocessing', action='store_true',
                         help='the graph takes pixels (N,H,W,3), 0 to 255, instead of normalised images (N,3,H,W)')
     parser.add_argument('--bake-softmax', action='store_true', help='the graph returns probabilities instead of logits')
+    parser.add_argument('--uncalibrated', action='store_true',
+                        help='leave the logits as they are; default: divided by the temperature that validation fitted')
     parser.add_argument('--format', nargs='+', default=[], choices=FORMATS,
                         help='also write the network as: %(choices)s (needs the packages onnx and onnxruntime)')
     parser.add_argument('--int8-loss', metavar='POINTS', type=float, default=1.0,
@@ -55,8 +57,9 @@ def main(argv=None):
         source={'run': args.run.resolve().name, 'checkpoint': args.which, 'epoch': opened.epoch,
                 'backbone': cfg.backbone.name, 'config_sha256': hash_of_file(opened.files.config),
                 **({'widths': opened.widths} if opened.widths else {})},
-        bake_preprocessing=args.bake_preprocessing, bake_softmax=args.bake_softmax, images=images,
-        overwrite=args.overwrite)
+        temperature=None if args.uncalibrated else opened.temperature, bake_preprocessing=args.bake_preprocessing,
+        bake_softmax=args.bake_softmax, images=images, overwrite=args.overwrite)
+    print(calibration(opened, args.uncalibrated))
     for name, entry in exported.files.items():
         print(f"{entry['sha256']}  {entry['bytes']:>11,} bytes  {name}")
     print(f'largest difference from the network: {exported.random_difference:.3g} on random images, '
@@ -72,6 +75,18 @@ def main(argv=None):
     if certified:
         certificate.check(certified)
     print(f'exported to {folder}')
+
+
+def calibration(opened, left_raw):
+    """Return in words what became of the probabilities of an opened run."""
+    if left_raw:
+        return 'probabilities are not calibrated, as asked'
+    if opened.temperature:
+        return f'probabilities are calibrated: logits divided by {opened.temperature:.4g}, fitted on validation'
+    fitted = opened.chosen_by.get('temperature')
+    return ('probabilities are not calibrated: ' + (
+        'no validation split has fitted a temperature for this checkpoint' if fitted is None else
+        f'validation makes no use of a temperature ({fitted:.3g} is the end of its range)'))
 
 
 def real_images(cfg, inputs=None):

@@ -31,6 +31,10 @@ _PYTHON = re.compile(r'Custom|_CustomFunction|_Native|_NDArray|_npi_Custom')
 _RANDOM = re.compile(r'_?(random|sample)_(?!pdf).*|_?shuffle|normal|uniform|(_npx_)?_image_random_.*|'
                      r'_npi_(random|shuffle|bernoulli|choice|gumbel|multinomial|normal|uniform|exponential|gamma).*')
 
+# Largest absolute difference between the network and the files read back, over random and real images, in the scores
+# (unless baked away) and in their softmax.
+TOLERANCE = 1e-5
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -49,7 +53,7 @@ class Exported:
 
 
 def export(net, folder, *, classes, eval_view, input_size, mean, std, method, source=None,
-           bake_preprocessing=False, bake_softmax=False, images=(), tolerance=1e-5, overwrite=False):
+           temperature=None, bake_preprocessing=False, bake_softmax=False, images=(), overwrite=False):
     """Write ``net`` into ``folder``, after proving that what was written computes the same.
 
     :param net: HybridBlock, normalised images (N,3,H,W) → scores (N,K).
@@ -59,15 +63,14 @@ def export(net, folder, *, classes, eval_view, input_size, mean, std, method, so
     :param mean, std: three numbers each, RGB on [0, 1].
     :param method: name of the method.
     :param source: dict kept in the metadata: where the network comes from.
+    :param temperature: what the graph divides the scores by, so that its softmax is calibrated; None leaves them.
     :param bake_preprocessing: the graph takes pixels (N,H,W,3), uint8 or float32, 0 to 255, and
         normalises them itself; without, it takes normalised images (N,3,H,W) float32.
     :param bake_softmax: the graph returns probabilities; without, scores.
     :param images: real images to compare on, each numpy uint8 RGB (H,W,3), prepared by the test view.
-    :param tolerance: largest absolute difference allowed between ``net`` and the files read back, over
-        random and real images, in the scores (unless baked away) and in their softmax.
     :param overwrite: replace an exported model in ``folder``. Other files there are left alone.
     :returns: :class:`Exported`.
-    :raises CheckFailed: the files compute something else, or the graph holds operators that need Python
+    :raises CheckFailed: the files compute something else (``TOLERANCE``), or the graph holds operators that need Python
         or draw random numbers outside training; ``folder`` is then as it was.
     :raises CheckpointError: ``folder`` holds an exported model and ``overwrite`` is false.
     """
@@ -85,12 +88,12 @@ def export(net, folder, *, classes, eval_view, input_size, mean, std, method, so
         raise CheckFailed(f'the network returns {scores.shape} for one image, expected (1, {len(classes)}): '
                           'one score for each class')
 
-    symbol, parameters = _trace(net, normalize if bake_preprocessing else None, bake_softmax)
     metadata = Metadata(
         classes=tuple(classes), size=(height, width), mean=tuple(map(float, mean)), std=tuple(map(float, std)),
         view=eval_view, takes_pixels=bake_preprocessing, output='probabilities' if bake_softmax else 'logits',
-        method=method, source=dict(source or {}),
+        temperature=temperature, method=method, source=dict(source or {}),
         versions={'gluon_fgvc': gluon_fgvc.__version__, 'mxnet': mx.__version__, 'numpy': np.__version__})
+    symbol, parameters = _trace(net, normalize, metadata)
     metadata = replace(metadata, flexible=_is_flexible(symbol, parameters, metadata),
                        proof=_proof(net, normalize, metadata))
 
@@ -104,9 +107,9 @@ def export(net, folder, *, classes, eval_view, input_size, mean, std, method, so
             graph = load_exported(draft, ctx)[1]  # a full disk can go unnoticed when MXNet writes
         on_random, on_images = _compare(net, normalize, graph, metadata, images)
         exported = Exported(str(folder), metadata.files, on_random, max(on_images, default=None), len(on_images))
-        if exported.difference > tolerance:
+        if exported.difference > TOLERANCE:
             raise CheckFailed(f'the exported graph differs from the network by {exported.difference:.3g}, the largest '
-                              f'over random and {len(on_images)} real images; allowed is {tolerance:g}; '
+                              f'over random and {len(on_images)} real images; allowed is {TOLERANCE:g}; '
                               f"nothing was written to '{folder}'")
         with _unwritten(folder, draft):
             _move(draft, folder)
@@ -115,14 +118,18 @@ def export(net, folder, *, classes, eval_view, input_size, mean, std, method, so
     return exported
 
 
-def _trace(net, normalize, softmax):
+def _calibrated(scores, temperature):
+    return scores if temperature is None else scores / temperature
+
+
+def _trace(net, normalize, metadata):
     """Return the graph as JSON text and its parameters, dict of 'arg:…' or 'aux:…' → NDArray."""
     data = mx.sym.var(INPUT)
-    output = net(normalize(data) if normalize else data)
-    if softmax:
+    output = _calibrated(net(normalize(data) if metadata.takes_pixels else data), metadata.temperature)
+    if metadata.output == 'probabilities':
         output = mx.sym.softmax(output, axis=-1, name='probabilities')
     named = {p.name: (p.name, p) for p in net.collect_params().values()}  # name in the graph → name in the files, value
-    for prefix, block in [('', net)] + ([('normalize.', normalize)] if normalize else []):
+    for prefix, block in [('', net)] + [('normalize.', normalize)] * metadata.takes_pixels:
         named.update({p.name: (prefix + name, p) for name, p in block._collect_params_with_prefix().items()})
 
     graph = json.loads(output.tojson())
@@ -163,7 +170,8 @@ def _is_flexible(symbol, parameters, metadata):
 
 def _proof(net, normalize, metadata):
     """Return what the network returns for two images, by which a :class:`Predictor` judges what runs it."""
-    output = net(normalize(mx.nd.array(proof_images(metadata.size), ctx=contexts_of(net)[0], dtype='uint8')))
+    pixels = mx.nd.array(proof_images(metadata.size), ctx=contexts_of(net)[0], dtype='uint8')
+    output = _calibrated(net(normalize(pixels)), metadata.temperature)
     if metadata.output == 'probabilities':
         output = mx.nd.softmax(output)
     return tuple(tuple(float(f'{value:.8g}') for value in row) for row in output.asnumpy())
@@ -197,7 +205,8 @@ def _compare(net, normalize, graph, metadata, images):
     ctx = contexts_of(net)[0]
 
     def difference(pixels):
-        scores, found = net(normalize(pixels)), graph(pixels if metadata.takes_pixels else normalize(pixels))
+        scores = _calibrated(net(normalize(pixels)), metadata.temperature)
+        found = graph(pixels if metadata.takes_pixels else normalize(pixels))
         if metadata.output == 'probabilities':
             return _largest_difference(mx.nd.softmax(scores), found)
         return max(_largest_difference(scores, found), _largest_difference(mx.nd.softmax(scores), mx.nd.softmax(found)))

@@ -21,6 +21,7 @@ RESIZE_RULE = ('resize: the new shorter side, the longer one rounded down, or [h
                'shrink, bilinear interpolation to enlarge (INTER_AREA, INTER_LINEAR of OpenCV); then crop: side of '
                'the centre crop')
 OUTPUTS = ('logits', 'probabilities')
+CALIBRATION_RULE = 'the graph divides its logits by the temperature; its output needs no further division'
 _EARLIER_OUTPUTS = {'scores': 'logits'}  # as earlier versions called them
 
 
@@ -36,6 +37,7 @@ class Metadata:
     takes_pixels: bool = False          # the graph takes (N,H,W,3), 0 to 255; else normalised images (N,3,H,W)
     flexible: bool = True               # the graph takes images of other sizes
     output: str = 'logits'              # of OUTPUTS
+    temperature: Optional[float] = None  # the graph divides its logits by it; None: not calibrated
     method: str = ''
     source: Mapping = field(default_factory=dict)    # where the network comes from
     versions: Mapping = field(default_factory=dict)  # of what wrote it
@@ -66,6 +68,7 @@ class Metadata:
             'std': list(self.std),
             'resize': {'resize': self.view.resize, 'crop': self.view.crop, 'rule': RESIZE_RULE},
             'output': self.output,
+            'calibration': self.temperature and {'temperature': self.temperature, 'rule': CALIBRATION_RULE},
             'method': self.method,
             'source': dict(self.source),
             'versions': dict(self.versions),
@@ -136,9 +139,19 @@ def _parsed(tree):
     takes_pixels = layout == 'NHWC'
     return Metadata(classes=tuple(tree['classes']), size=tuple(shape[1:3] if takes_pixels else shape[2:]),
                     mean=tuple(tree['mean']), std=tuple(tree['std']), view=view, takes_pixels=takes_pixels,
-                    flexible=bool(tree['input'].get('flexible')), output=output, method=tree.get('method', ''),
+                    flexible=bool(tree['input'].get('flexible')), output=output,
+                    temperature=_temperature(tree.get('calibration')), method=tree.get('method', ''),
                     source=tree.get('source', {}), versions=tree.get('versions', {}), files=tree['files'],
                     input_name=name, proof=_proof(tree.get('proof')))
+
+
+def _temperature(calibration):
+    if calibration is None:
+        return None
+    value = calibration['temperature']
+    if not isinstance(value, (int, float)) or not 0 < value < float('inf'):
+        raise ValueError(f'{value} is no temperature')
+    return float(value)
 
 
 def _proof(rows):

@@ -37,6 +37,14 @@ class Scores:
         return fit(np.concatenate(self._scores), np.concatenate(self._labels))
 
 
+def usable(value):
+    """Return a fitted temperature, or None for one at an end of its range, where the split has no minimum to show.
+
+    That is so where validation makes no error (all the sureness in the world would then be right) or knows nothing.
+    """
+    return value if value is not None and LOW * 1.001 < value < HIGH / 1.001 else None
+
+
 def fit(scores, labels):
     """Return the temperature of least mean negative log-likelihood of ``labels`` (N,) under ``scores`` (N,K).
 

@@ -54,9 +54,9 @@ def certify(run, folder, *, int8_loss=INT8_LOSS, time=True):
     rng = np.random.RandomState(0)
     some = judged.images[:TINTED]
     tinted = (some * rng.uniform(0.2, 1, (len(some), 1, 1, 3))).astype('uint8')
-    reference = Reference(run)
-    expected = [probabilities(reference, images) for images in (judged.images, tinted)]
     metadata = Metadata.read(folder)
+    reference = Reference(run, calibrated=metadata.temperature is not None)
+    expected = [probabilities(reference, images) for images in (judged.images, tinted)]
     entries = {name: _compared(folder, name, metadata, judged, tinted, expected, run.classes, int8_loss)
                for name in names}
     costs = measure(folder, [name for name in names if entries[name]['runs']]) if time else {}
@@ -83,12 +83,12 @@ def certify(run, folder, *, int8_loss=INT8_LOSS, time=True):
 class Reference:
     """The network of a run, pixels uint8 (N,H,W,3) → probabilities (N,K): what every format has to be."""
 
-    def __init__(self, run):
-        self._run = run
+    def __init__(self, run, calibrated=True):
+        self._run, self._calibrated = run, calibrated
 
     def __call__(self, pixels):
         images = self._run.normalize(mx.nd.array(pixels, ctx=self._run.ctx, dtype='uint8'))
-        return self._run.probabilities(images).asnumpy()
+        return self._run.probabilities(images, self._calibrated).asnumpy()
 
 
 def _compared(folder, name, metadata, judged, tinted, expected, classes, int8_loss):

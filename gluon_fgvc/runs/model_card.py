@@ -32,7 +32,8 @@ def write(run, folder, certified=None):
                 return False
     metadata = Metadata.read(folder)
     evaluation = run.files.read_evaluation()
-    sections = [_head(run, metadata), _data(run), _accuracy(run, evaluation), _weights(run), _formats(certified),
+    sections = [_head(run, metadata), _data(run), _accuracy(run, evaluation),
+                _calibration(run, metadata, evaluation), _weights(run), _formats(certified),
                 _limits(run, metadata, evaluation)]
     text = '\n\n'.join('\n'.join(lines) for lines in sections if lines)
     write_atomically(path, f'{text}\n\n{MARK}\n')
@@ -87,8 +88,22 @@ def _accuracy(run, evaluation):
         return lines
     error = calibration([row.probability for row in rows], [row.correct for row in rows])[1]
     confidence = np.mean([row.probability for row in rows])
-    return [*lines, f"Calibration: expected error {error:.3f} (10 bins); the mean probability of what it names is "
-                    f'{confidence:.1%}.']
+    return [*lines, f"Calibration error of the logits as they are: {error:.3f} (10 bins); the mean probability of what "
+                    f'it names is {confidence:.1%}.']
+
+
+def _calibration(run, metadata, evaluation):
+    if metadata.temperature is None:
+        return ['## Probabilities', '', 'They are those of the logits as the network gives them, not calibrated.']
+    lines = ['## Probabilities', '',
+             f'They are calibrated: the graph divides its logits by {metadata.temperature:.4g}, a temperature fitted '
+             'on validation and never on test. The order of the classes is the same without it; '
+             'logits multiplied by it are those of the network.']
+    measured = evaluation and evaluation['checkpoint'] == run.which and evaluation.get('calibrated_ece')
+    if measured:
+        lines.append(f"On the {evaluation['split']} split the calibration error is {measured:.3f} with it and "
+                     f"{evaluation['ece']:.3f} without.")
+    return lines
 
 
 def _weights(run):

@@ -6,7 +6,7 @@ from pathlib import Path
 from mxnet import nd
 
 from gluon_fgvc import backbones, config, data, methods
-from gluon_fgvc.engine import checkpoint
+from gluon_fgvc.engine import checkpoint, temperature
 from gluon_fgvc.errors import CheckpointError
 from gluon_fgvc.nn import Normalize
 from gluon_fgvc.nn.parameters import compile_net
@@ -65,9 +65,18 @@ class Run:
         """Return one image, (H,W,3) uint8 RGB prepared as for testing, as the network takes it: (1,3,H,W)."""
         return self.normalize(nd.array(image[None], ctx=self.ctx, dtype='uint8'))
 
-    def probabilities(self, images):
-        """Return the class probabilities (N,K) of ``images``, (N,3,H,W) and normalised."""
-        return nd.softmax(self.method.net(images), axis=-1)
+    @property
+    def temperature(self):
+        """What validation has fitted at this checkpoint to divide logits by; None if nothing, or nothing of use."""
+        return temperature.usable(self.chosen_by.get('temperature'))
+
+    def probabilities(self, images, calibrated=True):
+        """Return the class probabilities (N,K) of ``images``, (N,3,H,W) and normalised, at ``temperature``.
+
+        :param calibrated: False leaves the logits as they are.
+        """
+        scores = self.method.net(images)
+        return nd.softmax(scores / self.temperature if calibrated and self.temperature else scores, axis=-1)
 
     @classmethod
     def open(cls, folder, which='best', contexts=None, *, source=None, data_root=None):

@@ -99,7 +99,7 @@ def test_metadata(net, tmp_path):
         'format': 1, 'classes': list(CLASSES), 'mean': list(MEAN), 'std': list(STD),
         'input': {'name': 'data', 'layout': 'NCHW', 'shape': [None, 3, None, None], 'exported_at': [1, 3, 24, 20],
                   'flexible': True, 'dtype': ['float32'], 'values': 'RGB, (pixel / 255 - mean) / std'},
-        'resize': {'resize': [24, 20], 'crop': None}, 'output': 'logits', 'method': 'finetune',
+        'resize': {'resize': [24, 20], 'crop': None}, 'output': 'logits', 'calibration': None, 'method': 'finetune',
         'source': {'run': '20240102-030405', 'epoch': 7}}
 
 

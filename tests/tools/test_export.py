@@ -1,5 +1,6 @@
 """A run from training to prediction: the run folder and its exports must say the same."""
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 from gluon_fgvc import runs as engine
 from gluon_fgvc.commands import cli, export, predict
+from gluon_fgvc.deploy.metadata import Metadata
+from gluon_fgvc.engine import checkpoint, temperature
 
 CONFIG = '''
 data: {{name: image_folder, root: {root}, train: {{resize: 32, crop: 32}}, test: {{resize: 32}}, batch_size: 6,
@@ -100,3 +103,46 @@ def test_data_that_is_gone(trained, tmp_path, monkeypatch, capsys):
                                      str(trained / 'elsewhere')]) == 0
     finally:
         (trained / 'elsewhere').rename(trained / 'images')
+
+
+@pytest.fixture
+def chosen(trained, tmp_path):
+    """Return a function that makes a run folder whose best checkpoint validation has chosen, at a temperature."""
+    def make(value):
+        folder = tmp_path / 'run'
+        shutil.copytree(trained / 'run', folder, ignore=shutil.ignore_patterns('export'))
+        opened = engine.open_run(folder)
+        fitted = {} if value is None else {'temperature': value}
+        checkpoint.save(folder, 'best', opened.method.train_net, {
+            'epoch': 2, 'chosen_by': {'epoch': 1, 'split': 'val', 'metric': 'top1', 'value': 1.0, **fitted}})
+        return folder
+    return make
+
+
+@pytest.mark.parametrize('words, used', [((), True), (('--uncalibrated',), False), (('--which', 'last'), False)])
+def test_the_temperature_of_validation_leaves_with_the_network(trained, chosen, tmp_path, capsys, words, used):
+    run, images = chosen(0.25), trained / 'images/test'
+    assert cli.run(export.main, [str(run), '--bake-softmax', *words]) == 0
+    printed = capsys.readouterr().out
+    assert Metadata.read(run / 'export').temperature == (0.25 if used else None)
+    assert ('logits divided by 0.25, fitted on validation' in printed) == used
+    card = (run / 'export/MODEL.md').read_text()
+    assert ('a temperature fitted on validation and never on test' in card) == used
+    assert ('not calibrated' in card) != used
+    raw = probabilities(trained / 'run', images, tmp_path / 'raw')
+    found = probabilities(run / 'export', images, tmp_path / 'found')
+    for path, row in raw.items():
+        powers = np.power(row, 4.0) if used else np.array(row)  # softmax(z / 0.25) is p^4, scaled to a sum of 1
+        np.testing.assert_allclose(found[path], powers / powers.sum(), atol=1e-5)
+    if used:  # predictions by the run folder say the same
+        again = probabilities(run, images, tmp_path / 'run_itself')
+        np.testing.assert_allclose([*again.values()], [*found.values()], atol=1e-5)
+
+
+@pytest.mark.parametrize('value, says', [(temperature.LOW * (1 + 1e-8), '0.05 is the end of its range'),
+                                         (temperature.HIGH * (1 - 1e-8), '20 is the end of its range'),
+                                         (None, 'no validation split has fitted')])
+def test_a_temperature_that_says_nothing_is_not_used(chosen, capsys, value, says):
+    run = chosen(value)
+    assert cli.run(export.main, [str(run)]) == 0
+    assert says in capsys.readouterr().out and Metadata.read(run / 'export').temperature is None

@@ -34,7 +34,8 @@ def model_of(folder, metadata):
     tree = metadata.tree()
     helper.set_model_props(model, {'classes': json.dumps(tree['classes']), 'values': tree['input']['values'],
                                    'mean': json.dumps(tree['mean']), 'std': json.dumps(tree['std']),
-                                   'resize': json.dumps(tree['resize']), 'method': metadata.method})
+                                   'resize': json.dumps(tree['resize']),
+                                   'calibration': json.dumps(tree['calibration']), 'method': metadata.method})
     return model
 
 

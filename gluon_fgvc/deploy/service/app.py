@@ -108,8 +108,8 @@ class Service:
         """What is served, and what it takes."""
         about = self.predictor.metadata
         return JSONResponse({'classes': list(about.classes), 'method': about.method, 'source': dict(about.source),
-                             'engine': self.predictor.engine, 'why': self.predictor.why,
-                             'versions': dict(about.versions), 'files': dict(about.files),
+                             'temperature': about.temperature, 'engine': self.predictor.engine,
+                             'why': self.predictor.why, 'versions': dict(about.versions), 'files': dict(about.files),
                              'limits': vars(self.limits)})
 
     async def health(self, _):
