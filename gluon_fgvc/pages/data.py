@@ -78,14 +78,15 @@ def _kind(kind, words, findings, read):
 
 def _finding(finding, read):
     files = finding['files']
-    images = [tag('div', _image(path, read), tag('div', '/'.join(Path(path).parts[-3:]), class_='name', title=path))
+    images = [tag('div', picture(path, read), tag('div', '/'.join(Path(path).parts[-3:]), class_='name', title=path))
               for path in files[:MEMBERS]]
     more = f' (and {len(files) - MEMBERS} more)' if len(files) > MEMBERS else ''
     return tag('figure', tag('div', images, class_='members') if images else None,
                tag('figcaption', finding['detail'], more))
 
 
-def _image(path, read):
+def picture(path, read):
+    """Return the image called ``path`` as an element, or a word in its place; ``read`` as of :func:`write_page`."""
     image = read(path)
     if image is None:
         return tag('div', 'image cannot be read', class_='placeholder')

@@ -2,7 +2,7 @@
 import csv
 import io
 from pathlib import Path
-from typing import NamedTuple
+from typing import Mapping, NamedTuple, Optional
 
 from gluon_fgvc.errors import CheckpointError
 
@@ -21,6 +21,8 @@ class Prediction(NamedTuple):
     predicted_name: str
     probability: float  # of the predicted class
     correct: bool
+    label_probability: Optional[float] = None
+    top: Optional[Mapping[int, float]] = None  # of up to five most probable classes, the most probable first
 
 
 def read_predictions(path):
@@ -49,10 +51,20 @@ def parse(text):
         try:
             rows.append(Prediction(
                 row['path'], int(row['label']), row['label_name'], int(row['predicted']), row['predicted_name'],
-                float(row['probability']), row['correct'].strip().lower() in ('1', 'true')))
+                float(row['probability']), row['correct'].strip().lower() in ('1', 'true'),
+                *(_details(row) if 'label_probability' in row else ())))
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f'line {reader.line_num}: {error}') from None
     return rows
+
+
+def _details(row):
+    """Return probability of the label and of the top classes; tables for a comparison need not have them."""
+    classes = [int(k) for k in row['top5'].split()]
+    probabilities = [float(p) for p in row['top5_probabilities'].split()]
+    if len(classes) != len(probabilities):
+        raise ValueError(f'{len(classes)} classes have {len(probabilities)} probabilities')
+    return float(row['label_probability']), dict(zip(classes, probabilities))
 
 
 def table(columns, rows):

@@ -1,8 +1,12 @@
 """What an evaluation says, in one line and as a page."""
 from gluon_fgvc import data
+from gluon_fgvc.errors import DataError
+from gluon_fgvc.pages import pictures
 from gluon_fgvc.pages.look import look
 from gluon_fgvc.pages.report import write_report
+from gluon_fgvc.run_folder import RunFolder
 from gluon_fgvc.runs import pointing_game as game
+from gluon_fgvc.runs.build import load_config
 
 
 def headline(result):
@@ -37,3 +41,20 @@ def report(run):
         return None if image is None else look(run, path, transform(image), label)
 
     return write_report(run.folder, read=source.read, look=look_at)
+
+
+def reader_of(folder, data_root=None):
+    """Return a function for pages: the name of an image of a run's data set → (H,W,3) uint8 RGB, or None.
+
+    :param data_root: where the data set is now; where it cannot be read at all, names are taken for paths of files.
+    """
+    cfg = load_config(RunFolder(folder).config, [('data.root', data_root)] if data_root else ())
+    try:
+        source = data.build(cfg.data)
+    except DataError:
+        return pictures.read
+
+    def read(name):
+        image = source.read(name)
+        return pictures.read(name) if image is None else image
+    return read
