@@ -6,7 +6,7 @@ chance in another. Textures are gratings, one direction for each class.
 import numpy as np
 
 WAVELENGTH = 6.0  # pixels
-BRIGHTEST = 110   # of 255
+BRIGHTEST = 110   # of 255, unless the data set says otherwise
 
 
 class Habitats:
@@ -16,10 +16,12 @@ class Habitats:
     :param classes: K.
     :param fraction: of the images whose texture is that of their class; the others have any of the K.
     :param seed: tuple of non-negative whole numbers.
+    :param brightest: value of the texture's ridges, up to 255; its valleys are 0.
     """
 
-    def __init__(self, labels, classes, fraction, seed):
+    def __init__(self, labels, classes, fraction, seed, brightest=BRIGHTEST):
         self.labels, self.classes, self.fraction, self.seed = labels, classes, fraction, seed
+        self.brightest = brightest
 
     def place(self, index):
         """Return the class whose texture image ``index`` has, and the phase of the grating, in [0, 1)."""
@@ -33,4 +35,4 @@ class Habitats:
         angle = np.pi * kind / self.classes
         row, column = np.mgrid[:side, :side]
         wave = np.sin(2 * np.pi * ((np.cos(angle) * column + np.sin(angle) * row) / WAVELENGTH + phase))
-        return (BRIGHTEST * (1 + wave) / 2).astype(np.uint8)
+        return (self.brightest * (1 + wave) / 2).astype(np.uint8)

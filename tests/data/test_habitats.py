@@ -1,5 +1,8 @@
 """Textures tell the class as often as they should, always the same, and lie behind the objects."""
+import hashlib
+
 import numpy as np
+import pytest
 
 from gluon_fgvc.data.datasets.cluttered_mnist import DIGIT, Composer
 from gluon_fgvc.data.habitats import BRIGHTEST, Habitats
@@ -31,3 +34,20 @@ def test_objects_lie_in_front():
         expected = np.where(plain(index)[..., 0] > 0, 255, habitats.draw(index, 40))
         np.testing.assert_array_equal(behind(index)[..., 0], expected)
         np.testing.assert_array_equal(behind(index)[..., 0], behind(index)[..., 2])
+
+
+@pytest.mark.parametrize('contrast', [1, 200, 255])
+def test_contrast_by_hand(contrast):
+    habitats = Habitats(np.zeros(1, int), 10, 1, (0, 0), contrast)
+    phase = habitats.place(0)[1]
+    # Class 0 has the direction 0: the wave runs along a row, half of the contrast above and below its middle.
+    row = [int(contrast / 2 * (1 + np.sin(2 * np.pi * (x / 6 + phase)))) for x in range(12)]
+    np.testing.assert_array_equal(habitats.draw(0, 12), np.tile(row, (12, 1)))
+
+
+def test_the_contrast_says_nothing_of_where_and_what():
+    weak, strong = (Habitats(np.arange(10), 10, 0.5, (3, 1), contrast) for contrast in (BRIGHTEST, 200))
+    assert [weak.place(i) for i in range(10)] == [strong.place(i) for i in range(10)]
+    digest = hashlib.sha256(np.stack([weak.draw(i, 40) for i in range(10)]).tobytes()).hexdigest()
+    # Of 110, with which results were measured.
+    assert digest == 'd6d6ac1d42aa0e806ba1da67890551151b7869a6a03802fca6ac87e3832f0ffb'

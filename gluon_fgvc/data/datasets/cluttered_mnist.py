@@ -17,7 +17,7 @@ import numpy as np
 
 from gluon_fgvc.config import option
 from gluon_fgvc.data.base import ImageSet, Source
-from gluon_fgvc.data.habitats import Habitats
+from gluon_fgvc.data.habitats import BRIGHTEST, Habitats
 from gluon_fgvc.data.readers import numbered
 from gluon_fgvc.data.splits import stratified_split
 from gluon_fgvc.errors import DataError
@@ -45,6 +45,8 @@ class Options:
     habitat: float = option(0.0, 'fraction of the images of train and validation that have the texture of their class '
                                  'behind them; the others, and all of test, have that of any class; 0 is no texture',
                             minimum=0, maximum=1)
+    habitat_contrast: int = option(BRIGHTEST, 'of 255, from the darkest to the brightest pixel of a texture; what of '
+                                              'an object is darker is lost in it', minimum=1, maximum=255)
     seed: int = option(0, 'of the division of the digits and of the images', minimum=0, maximum=2 ** 31 - 1)
 
 
@@ -60,7 +62,9 @@ def read(options):
         # Which digit an image shows is drawn here, since its label is needed before the image is.
         shown = np.random.default_rng((options.seed, number)).integers(len(labels), size=count)
         fraction, seed = options.habitat * (split != 'test'), (options.seed, number)
-        habitats = Habitats(labels[shown], len(CLASSES), fraction, seed) if options.habitat else None
+        habitats = None
+        if options.habitat:
+            habitats = Habitats(labels[shown], len(CLASSES), fraction, seed, options.habitat_contrast)
         reader = Composer(images, shown, options.distractors, seed, habitats)
         sets[split] = ImageSet(split, numbered(f'cluttered_mnist/{split}', count), labels[shown], boxes=Windows(reader),
                                reader=reader)
