@@ -200,9 +200,10 @@ def _axes_of_comparison(axes, lines, powers_of_two, log_y):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if log_y:
         axes.set_yscale('log')
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high < 100 * low else (1,)))
         axes.yaxis.set_major_formatter('{x:g}')
         axes.yaxis.set_minor_formatter(NullFormatter())
-        low, high = axes.get_ylim()  # without clip paths, ticks beyond the axes would be drawn there
+        # Without clip paths, ticks beyond the axes would be drawn there.
         axes.yaxis.set_major_locator(FixedLocator([value for value in axes.get_yticks() if low <= value <= high]))
         axes.yaxis.set_minor_locator(NullLocator())
