@@ -24,7 +24,7 @@ def write_page(folder, found, read=pictures.read):
                              'does on average of images that have that class for a label. Some labels are wrong, other '
                              'images are hard or show both; nothing has been changed.')),
                 tag('main', tag('div', [_suspect(one, found.classes, read) for one in found.suspects[:SHOWN]],
-                                class_='findings'),
+                                class_='findings even'),
                     tag('p', f'and {more:,} more in the CSV file') if more > 0 else None),
                 styles=('data.css',))
     Path(folder).mkdir(parents=True, exist_ok=True)
