@@ -46,9 +46,9 @@ def export(net, folder, temperature, **kwargs):
                          mean=(0, 0, 0), std=(1, 1, 1), method='finetune', temperature=temperature, **kwargs)
 
 
-@pytest.mark.parametrize('temperature, expected', [(None, RAW), (2.0, CALIBRATED)])
-@pytest.mark.parametrize('bake_softmax', [False, True])
-@pytest.mark.parametrize('bake_preprocessing', [False, True])
+@pytest.mark.parametrize('temperature, expected, bake_softmax, bake_preprocessing', [
+    (None, RAW, False, False), (2.0, CALIBRATED, False, False), (2.0, CALIBRATED, True, False),
+    (2.0, CALIBRATED, False, True)])
 def test_probabilities_in_every_engine_and_format(net, tmp_path, temperature, expected, bake_softmax,
                                                   bake_preprocessing):
     folder = tmp_path / 'export'
