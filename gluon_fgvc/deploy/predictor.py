@@ -146,6 +146,14 @@ class Predictor(ImageClassifier):
                          threads)
         self._check_processor()
 
+    def scores(self, images):
+        """Return scores, float32 (N,K), of transformed images, uint8 (N,H,W,3): their softmax are the probabilities."""
+        with self._lock:
+            output = self._engine(images)
+        if self.metadata.output == 'probabilities':
+            return np.log(np.maximum(output, np.finfo(np.float32).tiny))
+        return output
+
     def _probabilities(self, images):
         output = self._engine(images)
         return output if self.metadata.output == 'probabilities' else softmax(output)
