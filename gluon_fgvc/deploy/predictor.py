@@ -2,8 +2,8 @@
 
 An exported model is a folder: ``model-symbol.json`` (the graph), ``model-0000.params`` (its parameters), where it was
 asked for ``model.onnx``, and ``model.json``, which says how to prepare an image and what comes out, and holds the
-sha256 of the others. Reading one needs NumPy, OpenCV, Pillow and either MXNet or, for ``model.onnx``, onnxruntime; not
-the code that built the network. Export puts this program there too, as one file:
+sha256 of the others. Reading one needs NumPy, OpenCV or Pillow, and MXNet or, for ``model.onnx``, onnxruntime; not the
+code that built the network. Export puts this program there too, as one file:
 
     python predictor.py IMAGE FOLDER 'more/*.jpg'
 
