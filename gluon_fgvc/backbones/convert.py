@@ -54,9 +54,9 @@ def plain_backbone(net, what):
     if changes:
         raise ConfigError(f'{what} has {changes[0]}, which the networks of torchvision and timm have not; {remedy}')
     torch = [naming for naming in net.body.namings if any(word in naming.kind for word in TORCH)]
-    if torch and not any(naming.classifier[0] for naming in torch):
-        raise ConfigError(f"{what} classifies the average of its last map, for which torch's {net.body.name} has no "
-                          f'place; --allow-partial leaves the classifier out, {remedy}')
+    if torch and not any(naming.builders for naming in torch):
+        raise ConfigError(f'{what}: neither torchvision nor timm builds {net.body.built_as[0]} of these widths with '
+                          f'one layer behind the average; --allow-partial writes what has a name there, {remedy}')
     weight, bias = (parameter.data(parameter.list_ctx()[0]).asnumpy()
                     for parameter in (net.classifier.weight, net.classifier.bias))
     net.body.source_classifier = weight, bias, None

@@ -168,11 +168,11 @@ def _mobilenet_v2(name, known):
         parts = ('0.0', '0.1', '1.0', '1.1', '2', '3') if expands else ('0.0', '0.1', '1', '2')
         torchvision += [f'features.{block}.conv.{part}' for part in parts]
     torchvision += [f'features.{len(expansions) + 1}.{part}' for part in (0, 1)]
-    width = name.rpartition('_')[2]
+    whole = name.endswith('_1.0')  # narrower ones have widths that torch rounds to other numbers
     return (_in_order('torchvision', torchvision, layers, 'classifier.1',
-                      builders=_builders('mobilenet_v2', None, f', width_mult={width}')),
+                      builders=_builders('mobilenet_v2') if whole else {}),
             _in_order('timm', _timm_mobile(layers), layers, 'classifier',
-                      builders=_builders(None, 'mobilenetv2_100') if width == '1.0' else {}))
+                      builders=_builders(None, 'mobilenetv2_100') if whole else {}))
 
 
 def _timm_mobile(layers):

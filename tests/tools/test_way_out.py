@@ -45,12 +45,11 @@ def logits_in_torch(lines, images, folder):
 
 
 METHODS = [('mobilenetv2_1.0', '{name: finetune, lr_mult: 1}', 'auto', 'torchvision.models.mobilenet_v2(num_classes=2'),
-           ('mobilenetv2_0.5', '{name: finetune, lr_mult: 1}', 'auto', 'width_mult=0.5)'),
            ('mobilenetv2_1.0', '{name: finetune, lr_mult: 1}', 'timm', "timm.create_model('mobilenetv2_100', "),
            ('resnet50_v1d', '{name: finetune, lr_mult: 1}', 'auto', "timm.create_model('resnet50d', num_classes=2)"),
            ('densenet121', '{name: finetune, lr_mult: 1}', 'auto', 'torchvision.models.densenet121(num_classes=2)'),
            ('resnet18_v1b', '{name: attention_scaled}', 'auto', 'torchvision.models.resnet18(num_classes=2)'),
-           ('efficientnet_lite0', '{name: cra_cnn, size: 16, lr_mult: 1}', 'auto',
+           ('efficientnet_lite0', '{name: cra_cnn, size: 32, rhythm_start: 1, rhythm: 1}', 'auto',
             "timm.create_model('tf_efficientnet_lite0', num_classes=2)")]
 
 
@@ -78,18 +77,18 @@ def test_a_run_in_torch_gives_its_logits(tmp_path, monkeypatch, capsys, backbone
 def test_what_is_deployed_is_what_leaves(tmp_path, name):
     """Read back, the file gives the logits of the method's network, attention multiplied into the filters."""
     mx.random.seed(0)
-    method = methods.create(name, get('mobilenetv2_0.25'), 3, **({'size': 16} if name == 'cra_cnn' else {}))
+    method = methods.create(name, get('resnet18_v1b'), 3, **({'size': 16} if name == 'cra_cnn' else {}))
     images = mx.nd.random.normal(shape=(2, 3, 64, 64))
     method.net(images)
     for path, parameter in method.net._collect_params_with_prefix().items():
         if path.endswith('attention'):
             parameter.set_data(mx.nd.random.uniform(0.5, 1.5, parameter.shape))
     content, kind = convert.to_safetensors(convert.plain_backbone(method.deployed(), 'it'))
-    assert kind == 'torchvision'
+    assert kind == 'torchvision and timm'
     path = tmp_path / 'net.safetensors'
     path.write_bytes(content)
     assert not any('attention' in key or key.startswith('body') for key in load(path))
-    back = get('mobilenetv2_0.25', weights=str(path))
+    back = get('resnet18_v1b', weights=str(path))
     weight, bias, _ = back.source_classifier
     found = back.pool(back(images)).asnumpy() @ weight.T + bias
     np.testing.assert_allclose(found, method.net(images).asnumpy(), rtol=1e-5, atol=1e-5 * np.abs(found).max())
@@ -97,13 +96,13 @@ def test_what_is_deployed_is_what_leaves(tmp_path, name):
 
 def test_the_command_on_a_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    opened = trained(tmp_path, 'mobilenetv2_0.25', '{name: finetune, lr_mult: 1}')
+    opened = trained(tmp_path, 'mobilenetv2_1.0', '{name: finetune, lr_mult: 1}')
     code, printed = convert_run(capsys)
     assert code == 0
-    assert "run 'run' of method 'finetune' on mobilenetv2_0.25, 2 classes; images are RGB, " in printed.out
+    assert "run 'run' of method 'finetune' on mobilenetv2_1.0, 2 classes; images are RGB, " in printed.out
     assert printed.out.endswith("""
 import safetensors.torch, torchvision
-net = torchvision.models.mobilenet_v2(num_classes=2, width_mult=0.25).eval()
+net = torchvision.models.mobilenet_v2(num_classes=2).eval()
 net.load_state_dict(safetensors.torch.load_file('net.safetensors'))
 """)
     np.testing.assert_array_equal(load('net.safetensors')['classifier.1.weight'],
@@ -114,7 +113,8 @@ net.load_state_dict(safetensors.torch.load_file('net.safetensors'))
     ('warn', 'mobilenetv2_0.25', {}, 'has layers besides backbone and classifier'),
     ('finetune', 'mobilenetv2_0.25', {'global_pool': 'isqrt_cov_128'}, 'has backbone.global_pool isqrt_cov_128'),
     ('finetune', 'resnet18_v1b', {'output_stride': 16}, 'has backbone.output_stride 16'),
-    ('finetune', 'vgg11', {}, "torch's vgg11 has no place")])
+    ('finetune', 'vgg11', {}, 'neither torchvision nor timm builds vgg11'),
+    ('finetune', 'mobilenetv2_0.5', {}, 'neither torchvision nor timm builds mobilenetv2_0.5')])
 def test_what_torch_has_not_is_refused(method, backbone, options, says):
     net = methods.create(method, get(backbone, **options), 3).deployed()
     with pytest.raises(ConfigError, match=says) as caught:
