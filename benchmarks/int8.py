@@ -103,7 +103,8 @@ def _mxnet(run, metadata, images, calibration):
 
 def _costs(found, expected, labels):
     before, now = (probabilities.argmax(axis=1) for probabilities in (expected, found))
-    ratio = (expected.astype('float64') + 1e-12) / (found + 1e-12)
+    expected, found = expected.astype('float64'), found.astype('float64')
+    ratio = (expected + 1e-12) / (found + 1e-12)
     return {'top1': float((now == labels).mean()), 'agreement': float((now == before).mean()),
             'loss_points': 100 * float((before == labels).mean() - (now == labels).mean()),
             'divergence': float((expected * np.log(ratio)).sum(axis=1).mean())}
