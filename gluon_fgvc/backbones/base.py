@@ -1,6 +1,6 @@
 """A network without its classifier, seen as a stem, stages and a pool."""
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Callable, Mapping, Tuple
 
 from mxnet import gluon, nd, sym
@@ -26,6 +26,7 @@ class Naming:
     imagenet: bool = True                      # 1000 classes are ImageNet's, in its order
     decode: Callable[[dict], dict] = dict      # arrays of the file → arrays of the parameters, names unchanged
     encode: Callable[[dict], dict] = dict      # the inverse
+    builders: Mapping[str, str] = field(default_factory=dict)  # library → Python that builds it, {} for classes
 
 
 class Backbone(gluon.HybridBlock):

@@ -57,6 +57,16 @@ def _in_order(kind, names, layers, classifier, unused=(), **kwargs):
     return Naming(kind, parameters, top, unused='|'.join([_COUNTERS, *unused]), **kwargs)
 
 
+def _builders(torchvision=None, timm=None, more=''):
+    """Return ``Naming.builders`` of a network that is called so there; ``more`` are arguments of torchvision's."""
+    found = {}
+    if torchvision:
+        found['torchvision'] = f'torchvision.models.{torchvision}(num_classes={{}}{more})'
+    if timm:
+        found['timm'] = f"timm.create_model('{timm}', num_classes={{}})"
+    return found
+
+
 def _zoo_parameters(known):
     return next(naming.parameters for naming in known if naming.kind == 'the zoo net')
 
@@ -66,8 +76,9 @@ def _zoo_parameters(known):
 @_family(r'resnet\d+_v1[bcds]|wide_resnet\d+_2')
 def _resnet(name, known):
     layers = _layers(_zoo_parameters(known))
-    kind = 'timm' if name[-1] in 'cds' else 'torchvision and timm'
-    return (_in_order(kind, list(layers), list(layers.values()), 'fc'),)
+    timm = re.sub(r'_v1b?', '', name)  # resnet50_v1b is resnet50 there, and resnet50_v1d resnet50d
+    kind, torchvision = ('timm', None) if name[-1] in 'cds' else ('torchvision and timm', timm)
+    return (_in_order(kind, list(layers), list(layers.values()), 'fc', builders=_builders(torchvision, timm)),)
 
 
 @_family(r'vgg\d+(_bn)?')
@@ -91,8 +102,8 @@ def _densenet(name, known):
         for layer in range(1, count + 1):
             names += [f'denseblock{block}.denselayer{layer}.{part}' for part in ('norm1', 'conv1', 'norm2', 'conv2')]
         names += [f'transition{block}.norm', f'transition{block}.conv'] if block < 4 else ['norm5']
-    naming = _in_order('torchvision and timm', [f'features.{name}' for name in names], _backbone_layers(known),
-                       'classifier')
+    naming = _in_order('torchvision and timm', [f'features.{layer}' for layer in names], _backbone_layers(known),
+                       'classifier', builders=_builders(name, name))
     # The files that torchvision offers were written before a layer's name could not hold a dot.
     dotted = {re.sub(r'(layer\d+\.[a-z]+)([12])\.', r'\1.\2.', name): parameter
               for name, parameter in naming.parameters.items()}
@@ -113,7 +124,8 @@ def _inception(name, known):
     units += [f'Mixed_{mixed}.branch{branch}' for mixed, branches in _MIXED.items() for branch in branches]
     names = [f'{unit}.{part}' for unit in units for part in ('conv', 'bn')]
     return (_in_order('torchvision and timm', names, _backbone_layers(known), 'fc', [r'AuxLogits\..*'],
-                      decode=_from_half_scale, encode=_to_half_scale),)
+                      decode=_from_half_scale, encode=_to_half_scale,
+                      builders=_builders('inception_v3', None, ', aux_logits=False, transform_input=True')),)
 
 
 def _from_half_scale(arrays):
@@ -145,7 +157,7 @@ def _rescale_input(arrays, scale, shift):
 @_family(r'efficientnet_lite\d')
 def _efficientnet_lite(name, known):
     layers = _backbone_layers(known)
-    return (_in_order('timm', _timm_mobile(layers), layers, 'classifier'),)
+    return (_in_order('timm', _timm_mobile(layers), layers, 'classifier', builders=_builders(None, f'tf_{name}')),)
 
 
 @_family(r'mobilenetv2_.*')
@@ -156,8 +168,11 @@ def _mobilenet_v2(name, known):
         parts = ('0.0', '0.1', '1.0', '1.1', '2', '3') if expands else ('0.0', '0.1', '1', '2')
         torchvision += [f'features.{block}.conv.{part}' for part in parts]
     torchvision += [f'features.{len(expansions) + 1}.{part}' for part in (0, 1)]
-    return (_in_order('torchvision', torchvision, layers, 'classifier.1'),
-            _in_order('timm', _timm_mobile(layers), layers, 'classifier'))
+    whole = name.endswith('_1.0')  # narrower ones have widths that torch rounds to other numbers
+    return (_in_order('torchvision', torchvision, layers, 'classifier.1',
+                      builders=_builders('mobilenet_v2') if whole else {}),
+            _in_order('timm', _timm_mobile(layers), layers, 'classifier',
+                      builders=_builders(None, 'mobilenetv2_100') if whole else {}))
 
 
 def _timm_mobile(layers):

@@ -1,10 +1,11 @@
 """Evaluate a run folder on a split: accuracies, per-class table, predictions.csv, evaluation.json.
 
-Test-time augmentation and ensembles average probabilities, and are shown beside the single view of each network.
+Test-time augmentation and ensembles average probabilities, and are shown beside the single view of each network. With
+--engine the exported model stands in for the network.
 """
 from pathlib import Path
 
-from gluon_fgvc.choices import VIEWS
+from gluon_fgvc.choices import ENGINES, VIEWS
 from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
 
@@ -21,6 +22,10 @@ def main(argv=None):
     parser.add_argument('--pointing-game', action='store_true', default=None,
                         help='also play the energy-based pointing game: which fraction of the class activation lies '
                              'in the boxes of the data set')
+    parser.add_argument('--engine', choices=ENGINES,
+                        help='evaluate the exported model instead, on the CPU, run by this: the same but for rounding; '
+                             'auto is the fastest here; default: the network of the run, by MXNet')
+    parser.add_argument('--export', metavar='DIR', type=Path, help='that exported model; default: RUN/export')
     parser.add_argument('--split', default='test', choices=('test', 'val', 'train'), help='default: %(default)s')
     cli.add_data_root(parser)
     parser.add_argument('--which', default='best', choices=('best', 'last'), help='checkpoint; default: %(default)s')
@@ -32,6 +37,10 @@ def main(argv=None):
         raise ConfigError('--ensemble needs --out DIR for its result' if args.ensemble else '--out is for --ensemble')
     if args.pointing_game and (args.ensemble or args.tta):
         raise ConfigError('--pointing-game is of one view of one RUN; leave out --ensemble and --tta')
+    if args.engine and (args.pointing_game or args.gpus is not None):
+        raise ConfigError('--engine runs the exported model, on the CPU: leave out --pointing-game and --gpus')
+    if args.export and (args.ensemble or not args.engine):
+        raise ConfigError('--export is for one RUN, and needs --engine (auto is the fastest)')
 
     from gluon_fgvc import runs
     contexts = runs.contexts_of(cli.contexts_setting(args.gpus)) if args.gpus is not None else None
@@ -39,6 +48,10 @@ def main(argv=None):
     for folder in args.ensemble or [args.run]:
         opened.append(runs.open_run(folder, args.which, contexts, data_root=args.data_root))
         contexts = opened[0].contexts
+    if args.engine:
+        opened = [runs.through_export(run, args.engine, args.export) for run in opened]
+        for run in opened:
+            print(f'{run.folder}: engine {run.exported.why}')
     if args.ensemble or args.tta:
         result = runs.evaluate_together(opened, args.split, args.tta, args.out, crop=args.crop)
     else:

@@ -8,7 +8,7 @@ measured on the validation split and written to certificate.json and certificate
 import warnings
 from pathlib import Path
 
-from gluon_fgvc.choices import FORMATS
+from gluon_fgvc.choices import CALIBRATIONS, FORMATS
 from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import DataError
 from gluon_fgvc.files import hash_of_file
@@ -31,6 +31,8 @@ def main(argv=None):
                         help='the largest loss of accuracy with which int8 is written; default: %(default)g')
     parser.add_argument('--reduced-range', action='store_true',
                         help='int8 weights of 7 bits, for processors without VNNI')
+    parser.add_argument('--calibration', choices=CALIBRATIONS, default='minmax',
+                        help='what int8 takes from training images as the range of activations; default: %(default)s')
     parser.add_argument('--images', metavar='INPUT', nargs='+',
                         help='images, folders or quoted globs to compare on instead of the test split')
     cli.add_data_root(parser)
@@ -66,7 +68,7 @@ def main(argv=None):
           f'{exported.image_difference:.3g} on {exported.images} real ones')
     formats.forget(folder)
     conversion.convert(opened, folder, sorted(set(args.format), key=FORMATS.index), images,
-                       conversion.Int8(args.int8_loss, args.reduced_range))
+                       conversion.Int8(args.int8_loss, args.reduced_range, args.calibration))
     certified = certificate.certify(opened, folder, int8_loss=args.int8_loss) if args.format else None
     if certified:
         print(certificate.summary(certified))

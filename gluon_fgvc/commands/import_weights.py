@@ -32,6 +32,22 @@ def main(argv=None):
     if args.out.exists() and not args.overwrite:
         raise WeightsError(f"'{args.out}' exists; --overwrite replaces it")
 
+    from gluon_fgvc.backbones import convert
+    deployed = args.to == 'safetensors' and args.source.is_dir() and not args.allow_partial
+    backbone = deployed_by(args) if deployed else read(args)
+    if args.to == 'params':
+        content, kind, loader = convert.to_params(backbone), 'the backbone', None
+    else:
+        content, kind = convert.to_safetensors(backbone, args.naming)
+        loader = convert.loader(backbone, args.naming, args.out)
+    write_atomically(args.out, content)
+    print(f'wrote {args.out}: {len(content):,} bytes, names of {kind}')
+    if loader:
+        print(f'\n{loader}')
+
+
+def read(args):
+    """Return the backbone with the weights of the file, or of the run's checkpoint as it is."""
     from gluon_fgvc import backbones, runs
     from gluon_fgvc.backbones import convert, loading
     name, path = source(args)
@@ -41,12 +57,20 @@ def main(argv=None):
         backbone, convert.namings_of(backbone, args.naming if args.to == 'params' else 'auto'), path)
     report(fit, backbone, path)
     loading.put(backbone, arrays, fit, path, args.allow_partial)
-    if args.to == 'params':
-        content, kind = convert.to_params(backbone), 'the backbone'
-    else:
-        content, kind = convert.to_safetensors(backbone, args.naming)
-    write_atomically(args.out, content)
-    print(f'wrote {args.out}: {len(content):,} bytes, names of {kind}')
+    return backbone
+
+
+def deployed_by(args):
+    """Return the backbone of the network that the run deploys, attention folded, with its classifier."""
+    from gluon_fgvc import runs
+    from gluon_fgvc.backbones import convert
+    name, _ = source(args)
+    opened = runs.open_run(args.source, args.which, runs.contexts_of('cpu0'))
+    what = f"run '{args.source}' of method '{opened.cfg.method.name}'"
+    backbone = convert.plain_backbone(opened.method.deployed(), what)
+    mean, std = list(opened.normalize.mean), list(opened.normalize.std)
+    print(f'{what} on {name}, {len(opened.classes)} classes; images are RGB, (pixel / 255 - {mean}) / {std}')
+    return backbone
 
 
 def source(args):

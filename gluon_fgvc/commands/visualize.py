@@ -3,10 +3,11 @@
 Of methods that resample images it also shows the sampling points and the sampled images, of those that divide images
 their parts, and gates as bars. With --baseline, the class activation of two networks stands side by side. With
 --channels, the page also ranks the channels of a network with attention weights and shows what the first of them
-respond to.
+respond to. Of an exported model it shows the maps that the graph gives.
 """
 from pathlib import Path
 
+from gluon_fgvc.choices import ENGINES
 from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
 
@@ -15,12 +16,11 @@ EXTREMES = 10  # images shown at either end
 
 def main(argv=None):
     parser = cli.Parser('fgvc visualize', __doc__, "work_dirs/quickstart/20260101-120000 cells/ 'more/*.png'")
-    parser.add_argument('run', metavar='RUN', help='run folder that fgvc train made')
-    parser.add_argument('inputs', metavar='INPUT', nargs='*', default=[],
-                        help='image, folder of images, or quoted glob')
-    parser.add_argument('--split', choices=('test', 'val', 'train'), help="the run's images instead of INPUT")
+    parser.add_argument('run', metavar='MODEL', type=Path, help='run folder, or folder of an exported model')
+    parser.add_argument('inputs', metavar='INPUT', nargs='*', default=[], help='image, folder or quoted glob')
+    parser.add_argument('--split', choices=('test', 'val', 'train'), help="images of a run's data instead of INPUT")
     parser.add_argument('--baseline', metavar='RUN', help='another run on the same classes, to compare with')
-    parser.add_argument('--out', metavar='FILE', type=Path, help='the page; default: maps.html in the run folder')
+    parser.add_argument('--out', metavar='FILE', type=Path, help='the page; default: maps.html in MODEL')
     parser.add_argument('--sheet', metavar='FILE', type=Path,
                         help='also one picture with a line for each image, for papers and slides; .png or .jpg')
     cli.add_data_root(parser)
@@ -31,19 +31,48 @@ def main(argv=None):
                                                      'training')
     parser.add_argument('--channels', metavar='N', type=cli.positive, help='rank channels by attention, and show the '
                         'images that activate the first N of a layer most and least, and what they are maximised by')
+    parser.add_argument('--engine', choices=ENGINES, help='what runs an exported model; default: auto, the fastest')
     parser.add_argument('--layer', metavar='NAME', help='that layer, e.g. body.stage4.2.conv1; default: the third last '
                                                         'convolution')
     args = parser.parse_args(argv)
     if bool(args.inputs) == bool(args.split):
         raise ConfigError('give images, folders or globs, or --split')
 
-    from gluon_fgvc import data, runs
     from gluon_fgvc.data.search import find_images
+    from gluon_fgvc.deploy.metadata import METADATA
     from gluon_fgvc.pages.contact_sheet import KINDS
     from gluon_fgvc.pages.maps import write_page, write_sheet
+    from gluon_fgvc.run_folder import RunFolder
     if args.sheet and args.sheet.suffix.lower() not in KINDS:
         raise ConfigError(f"--sheet '{args.sheet}' must end in .png, .jpg or .jpeg")
     paths = find_images(args.inputs) if args.inputs else None
+    exported = (args.run / METADATA).is_file()
+    title, rows, sections = seen_by_export(args, paths) if exported else seen_by_run(args, paths)
+    out = args.out or RunFolder(args.run).maps
+    write_page(rows, out, title, sections)
+    if args.sheet:
+        write_sheet(rows, args.sheet)
+    print(f"{len(rows)} {f'of {len(paths)} ' if paths else ''}images: {out}{f', {args.sheet}' if args.sheet else ''}")
+
+
+def seen_by_export(args, paths):
+    """Return the title, the rows and further sections of the page of an exported model."""
+    from gluon_fgvc.runs import exported
+    for flag in ('split', 'baseline', 'channels', 'gpus', 'data_root'):
+        if getattr(args, flag) is not None:
+            raise ConfigError(f"--{flag.replace('_', '-')} is for a run folder; '{args.run}' is an exported model")
+    model, rows = exported.look(args.run, args.engine or 'auto', paths[:args.limit])
+    print(f'engine: {model.why}')
+    return f'Where {model.metadata.method}, exported, looks', rows, ()
+
+
+def seen_by_run(args, paths):
+    """Return the same of a run."""
+    from gluon_fgvc import data, runs
+    from gluon_fgvc.pages.look import compared
+    if args.engine:
+        raise ConfigError(f"--engine {args.engine} is for an exported model; '{args.run}' is a run folder, whose "
+                          'network is asked itself')
     contexts = runs.contexts_of(cli.contexts_setting(args.gpus)) if args.gpus is not None else None
     opened = runs.open_run(args.run, args.which, contexts, data_root=args.data_root)
     baseline = runs.open_run(args.baseline, args.which, opened.contexts) if args.baseline else None
@@ -55,12 +84,8 @@ def main(argv=None):
     else:
         photographs = examples(opened, args.split, args.limit, transform)
     rows = [compared(opened, name, transform(image), label, box, baseline) for name, image, label, box in photographs]
-    out = args.out or opened.files.maps
     sections = look_at_channels(opened, rows, args.channels, args.layer) if args.channels else ()
-    write_page(rows, out, f'Where {opened.cfg.method.name} on {opened.cfg.backbone.name} looks', sections)
-    if args.sheet:
-        write_sheet(rows, args.sheet)
-    print(f"{len(rows)} {f'of {len(paths)} ' if paths else ''}images: {out}{f', {args.sheet}' if args.sheet else ''}")
+    return f'Where {opened.cfg.method.name} on {opened.cfg.backbone.name} looks', rows, sections
 
 
 def examples(opened, split, limit, transform):
@@ -73,35 +98,6 @@ def examples(opened, split, limit, transform):
         image = images.read(index)
         box = None if images.boxes is None else transform.box(images.boxes[index], image.shape)
         yield Path(images.paths[index]).name, image, opened.classes[images.labels[index]], box
-
-
-def compared(opened, name, image, label, box, baseline):
-    """Return the row of ``image``, prepared, seen by the run ``opened`` and, where there is one, by ``baseline``."""
-    from gluon_fgvc.pages.charts import percent
-    from gluon_fgvc.pages.look import look
-    row = look(opened, name, image, label)
-    if not baseline:
-        return row
-    others = baseline.probabilities(baseline.batch_of(image))[0].asnumpy()
-    choice, best = int(others.argmax()), opened.classes.index(row.predicted)
-    title = f"{baseline.cfg.method.name} ({baseline.classes[choice]}, {percent(float(others[choice]))})"
-    pair = {f'baseline {title}': activation_of(baseline, image, best),
-            opened.cfg.method.name: activation_of(opened, image, best)}
-    maps = {f'class activation, {key}{inside(values, box)}': values for key, values in pair.items()}
-    # The method's own class activation is the same map, coarser.
-    return row._replace(maps={**maps, **{key: row.maps[key] for key in row.maps if key != 'class activation'}})
-
-
-def activation_of(opened, image, index):
-    """Return what speaks for class ``index`` in ``image``, where it lies: (H,W)."""
-    from gluon_fgvc.explain.cam import activation_on_images
-    return activation_on_images(opened.method, opened.batch_of(image), [index])[0]
-
-
-def inside(values, box):
-    from gluon_fgvc.explain.cam import energy_inside
-    from gluon_fgvc.pages.charts import percent
-    return '' if box is None or not values.any() else f', {percent(energy_inside(values, box))} in the box'
 
 
 def look_at_channels(opened, rows, count, layer=None):

@@ -15,11 +15,10 @@ import threading
 import warnings
 from contextlib import contextmanager
 
-import cv2
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
 
 from gluon_fgvc.data import orientation
+from gluon_fgvc.data.pixels import Image, ImageFile, UnidentifiedImageError, decode, upright
 from gluon_fgvc.errors import DataError
 
 # How the names of such files end; folders are searched for these.
@@ -87,7 +86,7 @@ class Picture:
             else:
                 shape, self._orientation, decoded = _open_other(self.data)
                 if decoded is not None:
-                    self._decoded = orientation.upright(decoded, self._orientation)
+                    self._decoded = upright(decoded, self._orientation)
             self.shape = shape[::-1] if self._orientation >= 5 else shape  # lying on its side
 
     def pixels(self, reduction=1):
@@ -106,12 +105,12 @@ class Picture:
             return self._decoded
         with self._named():
             with _words_of_decoder() as words:
-                image = _decode(self._still, reduction)
+                image = decode(self._still, reduction)
             if image is None:
                 raise _Broken(f"its contents are corrupt{words and f' ({words[0]})' or ''}")
             if words:
                 warnings.warn(f"image '{self.path}': {words[0]}", ImageWarning, stacklevel=2)
-            image = orientation.upright(image, self._orientation)
+            image = upright(image, self._orientation)
             if image.dtype != np.uint8 or image.shape != (*(-(-side // reduction) for side in self.shape), 3):
                 raise _Broken(f'it says that it has {self.shape[0]} x {self.shape[1]} pixels, and has others')
         return image
@@ -172,23 +171,6 @@ def _check_pixels(width, height, most=None):
 
 
 # --- JPEG and PNG ----------------------------------------------------------------------------
-
-_REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
-            8: cv2.IMREAD_REDUCED_COLOR_8}
-
-
-def _decode(data, reduction):
-    """Return the image as it is stored, (H,W,3) uint8 RGB, or None if it cannot be decoded."""
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        if error.code == cv2.Error.StsNoMem:
-            raise MemoryError from None
-        return None
-    if image is None or image.ndim != 3 or image.shape[2] != 3:
-        return None
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, image)
-
 
 @contextmanager
 def _words_of_decoder():
@@ -291,6 +273,8 @@ def _open_other(data):
     """Return (height, width) as stored, the orientation, and the pixels, None where OpenCV is to decode them."""
     if data[:4] == b'RIFF' and data[8:12] == b'WEBP' and 8 + int.from_bytes(data[4:8], 'little') > len(data):
         raise _Broken('it is truncated: the WebP ends early', truncated=True)
+    if Image is None:
+        raise _Broken('it is no JPEG or PNG, and for other formats Pillow is needed: pip install pillow')
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # importing gluoncv sets it, for the whole process
     pixels = None
     try:

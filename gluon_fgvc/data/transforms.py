@@ -15,6 +15,7 @@ from gluon_fgvc.choices import VIEWS
 from gluon_fgvc.data import policies
 from gluon_fgvc.data.erasing import erase
 from gluon_fgvc.data.images import MAX_PIXELS, BrokenImage, Picture
+from gluon_fgvc.data.pixels import rescale
 from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 
 CROP_TRIES = 10
@@ -33,7 +34,7 @@ def resize(image, size):
                   f'more than {MAX_PIXELS:,} pixels; cut it, or set resize: [height, width]')
         name = f"cannot use image '{image.path}': " if isinstance(image, Picture) else ''
         raise BrokenImage(name + reason, reason)
-    return _scale(_pixels(image, _reduction(image.shape, size))[0], size)
+    return rescale(_pixels(image, _reduction(image.shape, size))[0], size)
 
 
 def _resized(shape, size):
@@ -61,13 +62,6 @@ def _pixels(image, factor=1):
         return image, 1
     factor = factor if image.reducible else 1
     return image.pixels(factor), factor
-
-
-def _scale(image, size):
-    if size == image.shape[:2]:
-        return image
-    shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 class EvalTransform:
@@ -290,7 +284,7 @@ def _random_resized_crop(image, side, scale, ratio, rng):
     factor = _reduction((h, w), (side, side))
     top, bottom, left, right = (round(edge / factor) * factor for edge in (top, top + h, left, left + w))
     pixels, factor = _pixels(image, factor)
-    return _scale(pixels[top // factor:-(-bottom // factor), left // factor:-(-right // factor)], (side, side))
+    return rescale(pixels[top // factor:-(-bottom // factor), left // factor:-(-right // factor)], (side, side))
 
 
 def _rotate(image, degrees):

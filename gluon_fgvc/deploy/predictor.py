@@ -2,8 +2,8 @@
 
 An exported model is a folder: ``model-symbol.json`` (the graph), ``model-0000.params`` (its parameters), where it was
 asked for ``model.onnx``, and ``model.json``, which says how to prepare an image and what comes out, and holds the
-sha256 of the others. Reading one needs NumPy, OpenCV, Pillow and either MXNet or, for ``model.onnx``, onnxruntime; not
-the code that built the network. Export puts this program there too, as one file:
+sha256 of the others. Reading one needs NumPy, OpenCV or Pillow, and MXNet or, for ``model.onnx``, onnxruntime; not the
+code that built the network. Export puts this program there too, as one file:
 
     python predictor.py IMAGE FOLDER 'more/*.jpg'
 
@@ -145,6 +145,14 @@ class Predictor(ImageClassifier):
         super().__init__(self.metadata.classes, EvalTransform(self.metadata.view), self._probabilities, batch_size,
                          threads)
         self._check_processor()
+
+    def scores(self, images):
+        """Return scores, float32 (N,K), of transformed images, uint8 (N,H,W,3): their softmax are the probabilities."""
+        with self._lock:
+            output = self._engine(images)
+        if self.metadata.output == 'probabilities':
+            return np.log(np.maximum(output, np.finfo(np.float32).tiny))
+        return output
 
     def _probabilities(self, images):
         output = self._engine(images)

@@ -95,7 +95,7 @@ class _Part:
         for name in sorted(_used(self._body[index])):
             self.need(name)
         for other, node in enumerate(self._body[1:], 1):
-            if isinstance(node, ast.Expr):  # a call that sets something, when anything of the module is used
+            if isinstance(node, (ast.Expr, ast.If)):  # it sets or checks something, when anything of the module is used
                 self._keep(other)
 
     def _follow(self, name):
@@ -145,6 +145,8 @@ def _path(module):
 
 def _bound(node):
     """Return the names that a statement defines."""
+    if isinstance(node, ast.Try):  # an import that may fail
+        return [alias.asname or alias.name for inner in node.body for alias in inner.names]
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         return [node.name]
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, 'target', None)]

@@ -7,7 +7,8 @@ from gluon_fgvc.files import append, lock, remove, write_atomically
 from gluon_fgvc.run_folder.predictions import PREDICTION_COLUMNS, table
 
 # Of an evaluation of the test split, what is listed for good.
-_LISTED = ('evaluated_at', 'checkpoint', 'chosen_by', 'images', 'loss', 'top1', 'views', 'ensemble')
+_LISTED = ('evaluated_at', 'checkpoint', 'chosen_by', 'images', 'loss', 'top1', 'views', 'ensemble',
+           'engine')
 
 
 class _Entry:

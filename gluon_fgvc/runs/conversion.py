@@ -15,10 +15,15 @@ JUDGED = 500       # images by which the loss is judged
 
 
 class Int8(NamedTuple):
-    """How int8 is made: ``loss``, the largest loss of accuracy in points; ``reduced_range``, weights of 7 bits."""
+    """How int8 is made.
+
+    ``loss``, the largest loss of accuracy in points; ``reduced_range``, weights of 7 bits; ``calibration``, one of
+    ``choices.CALIBRATIONS``.
+    """
 
     loss: float = 1.0
     reduced_range: bool = False
+    calibration: str = 'minmax'
 
 
 class Sample(NamedTuple):
@@ -88,7 +93,7 @@ def _write_int8(run, folder, options):
         loss = 100 * (expected - _accuracy(OnnxModel(candidate, metadata), judged))
         return loss <= options.loss, loss
 
-    quantizer = Quantizer(model, metadata, list(calibration), options.reduced_range)
+    quantizer = Quantizer(model, metadata, list(calibration), options.reduced_range, options.calibration)
     made, in_float, loss = search(quantizer, calibration[:COMPARED], accepts)
     where = f'{len(judged.labels)} images of the {judged.split} split'
     if made is None:
@@ -99,7 +104,7 @@ def _write_int8(run, folder, options):
         'opset': made.opset_import[0].version, 'loss_points': loss, 'judged_on': {'split': judged.split,
                                                                                  'images': len(judged.labels)},
         'layers': len(quantizer.layers), 'in_float': in_float, 'reduced_range': options.reduced_range,
-        'calibrated_on': len(calibration)})
+        'calibrated_on': len(calibration), 'calibration': options.calibration})
     return (f"{formats.FILES['int8']}: accuracy {-loss:+.2f} points on {where}, {len(in_float)} of "
             f"{len(quantizer.layers)} layers in float32, {entry['bytes']:,} bytes")
 

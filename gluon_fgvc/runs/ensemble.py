@@ -27,23 +27,24 @@ def evaluate_together(runs, split='test', views=None, folder=None, *, crop=True)
     :raises ConfigError: if the runs differ in classes or images, if several have no ``folder``, or if that holds
         such an evaluation already.
     """
-    first, name = runs[0], name_of(views, crop)
+    first, name = runs[0], name_of(views, crop, runs[0].exported is not None)
     _check_same_images(runs, split, folder)
     _check_is_new(folder, suffix_of(split, first.which, name))
     transforms = [data.eval_views(eval_view(run, crop), views) for run in runs]
     with ExitStack() as stack:
         loaders = _loaders(runs, split, transforms, crop, stack)
-        members = [[(run.method.net, run.normalize, loader) for loader in own] for run, own in zip(runs, loaders)]
+        members = [[(*run.scorer, loader) for loader in own] for run, own in zip(runs, loaders)]
         with progress(len(split_of(first, split)), split) as bar:
             together, alone = predict_together(members, first.contexts, bar)
     loader = loaders[0][0]
     report_bad(loader)
 
-    singles = [evaluation(predictions, loader, first.classes, run.origin, first.source.groups)
+    singles = [{**evaluation(predictions, loader, first.classes, run.origin, first.source.groups), **run.by}
                for predictions, run in zip(alone, runs)]
     result = evaluation(together, loader, first.classes, first.origin, first.source.groups)
     result['views'] = name
-    result['members'] = [{'run': str(run.folder), 'views': len(own), 'chosen_by': run.chosen_by,
+    result.update({'engine': ', '.join(dict.fromkeys(run.by['engine'] for run in runs if run.by))} if first.by else {})
+    result['members'] = [{'run': str(run.folder), 'views': len(own), 'chosen_by': run.chosen_by, **run.by,
                           **metrics.summary(predictions, len(first.classes))}
                          for run, own, predictions in zip(runs, transforms, alone)]
     if len(runs) > 1:

@@ -18,11 +18,15 @@ def evaluate(run, split='test', *, crop=True, pointing_game=None, say=tqdm.write
 
     :param crop: False shows the network whole images instead of their centres, in batches of one size. A classifier
         on the averaged map is then averaged over the whole image.
-    :param pointing_game: also play the energy-based pointing game; None does so if ``run.pointing_game`` says so.
+    :param pointing_game: also play the energy-based pointing game; None does so if ``run.pointing_game`` says so
+        and the network itself is evaluated.
     :param say: called with each line of text about it.
     :raises ConfigError: if the images must be cropped or cannot be, or have no boxes for the ``pointing_game``.
     """
-    play = run.cfg.run.pointing_game if pointing_game is None else pointing_game
+    if pointing_game is None:
+        play = run.cfg.run.pointing_game and run.exported is None
+    else:
+        play = pointing_game
     predictions, loader, result = _evaluate(run, split, crop, play)
     report_bad(loader, say)
     write_evaluation(run.folder, predictions, loader.image_set, run.classes, result)
@@ -52,12 +56,14 @@ def _evaluate(run, split, crop=True, play=False):
     kinds = None if crop else views.sizes_of(image_set, [transform])
     with loader_of(run.cfg, image_set, transform=transform, kinds=kinds) as loader:
         with progress(len(image_set), split) as bar:
-            predictions = predict(run.method.net, run.normalize, loader, run.contexts, bar,
+            predictions = predict(*run.scorer, loader, run.contexts, bar,
                                   temperature=run.chosen_by.get('temperature'))
         result = evaluation(predictions, loader, run.classes, run.origin, run.source.groups)
         result['cost'] = _cost(run, transform.output_size)
-        if not crop:
-            result['views'] = views.name_of(None, crop)
+        name = views.name_of(None, crop, run.exported is not None)
+        if name:
+            result['views'] = name
+        result.update(run.by)
         if play:
             result['pointing_game'] = game.pointing_game(run, loader)
     return predictions, loader, result

@@ -2,16 +2,19 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Optional
 
 from mxnet import nd
 
 from gluon_fgvc import backbones, config, data, methods
+from gluon_fgvc.deploy import Predictor
 from gluon_fgvc.engine import checkpoint, temperature
 from gluon_fgvc.errors import CheckpointError
 from gluon_fgvc.nn import Normalize
 from gluon_fgvc.nn.parameters import compile_net
 from gluon_fgvc.run_folder import RunFolder
 from gluon_fgvc.runs.build import build_method, contexts_of, load_config
+from gluon_fgvc.runs.exported import Scores
 from gluon_fgvc.runs.folder import check_same_classes, existing_folder
 
 
@@ -28,6 +31,7 @@ class Run:
     which: str
     epoch: int
     chosen_by: dict
+    exported: Optional[Predictor] = None  # what gives the scores in the network's place; see runs.exported
 
     @property
     def files(self):
@@ -60,6 +64,18 @@ class Run:
         if self.cfg.backbone.widths is None:
             return {}
         return backbones.read_plan(self.files.widths, self.cfg.backbone.name)
+
+    @property
+    def scorer(self):
+        """What scores images: a network (N,3,H,W) → (N,K), and what makes its input of pixels, uint8 (N,H,W,3)."""
+        if self.exported is None:
+            return self.method.net, self.normalize
+        return Scores(self.exported), lambda pixels: pixels
+
+    @property
+    def by(self):
+        """What evaluations are marked with where an exported model gave the scores: dict of its ``engine``."""
+        return {} if self.exported is None else {'engine': self.exported.engine}
 
     def batch_of(self, image):
         """Return one image, (H,W,3) uint8 RGB prepared as for testing, as the network takes it: (1,3,H,W)."""

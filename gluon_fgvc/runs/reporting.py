@@ -14,8 +14,12 @@ def headline(result):
     tops = ' '.join(f'top-{k} {result[f"top{k}"]:.4f}' for k in (1, 3, 5) if f'top{k}' in result)
     played = result.get('pointing_game')
     return (f"{result['split']}: {tops} mean class {result['mean_class_accuracy']:.4f} loss {result['loss']:.4f} on "
-            f"{result['images']} images ({_origin(result)})"
+            f"{result['images']} images ({_origin(result)}{_engine(result)})"
             + (f"; {game.in_words(played)}" if played else ''))
+
+
+def _engine(result):
+    return f", the exported model by {result['engine']}" if 'engine' in result else ''
 
 
 def _origin(result):

@@ -48,6 +48,7 @@ def sizes_of(image_set, transforms):
     return sizes
 
 
-def name_of(views, crop):
-    """Return what files and figures are marked with: None for the single view of the centre."""
-    return '_'.join(([] if crop else ['no_crop']) + ([views] if views else [])) or None
+def name_of(views, crop, exported=False):
+    """Return what files and figures are marked with: None for the single view of the centre by the run's network."""
+    words = [(not crop, 'no_crop'), (views, views), (exported, 'exported')]
+    return '_'.join(word for wanted, word in words if wanted) or None

@@ -223,8 +223,10 @@ print(json.dumps([model.engine, model.predict(find_images(sys.argv[4:])).tolist(
 '''
 
 
-@pytest.mark.parametrize('engine, absent', [('auto', 'gluon_fgvc onnxruntime gluoncv'),
-                                            ('onnxruntime', 'gluon_fgvc mxnet gluoncv')])
+@pytest.mark.parametrize('engine, absent', [('auto', 'gluon_fgvc onnxruntime gluoncv cv2'),
+                                            ('onnxruntime', 'gluon_fgvc mxnet gluoncv'),
+                                            ('onnxruntime', 'gluon_fgvc mxnet gluoncv cv2'),
+                                            ('onnxruntime', 'gluon_fgvc mxnet gluoncv PIL')])
 def test_the_file_works_alone(folder, net, pictures, tmp_path, engine, absent):
     write_onnx(folder, net)
     if engine == 'onnxruntime':  # all that a folder needs then

@@ -1,4 +1,5 @@
 """The certificate of an export passes what is right and fails each fault that was planted in it."""
+import argparse
 import json
 import shutil
 import warnings
@@ -8,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from benchmarks import int8
 from gluon_fgvc import runs
 from gluon_fgvc.commands import cli, export
 from gluon_fgvc.deploy import formats
@@ -161,6 +163,16 @@ def test_int8_that_loses_too_much_is_not_written(opened, exported, monkeypatch):
                                           r'4 layers in float32; allowed is 1 \(--int8-loss\)'):
         conversion.convert(opened, exported, ['int8'], [])
     assert formats.written(exported) == ['symbol', 'onnx']
+
+
+def test_the_benchmark_tells_what_8_bits_cost(trained):
+    found = int8.measure(argparse.Namespace(run='run', data_root=None, images=12, ways=['onnxruntime-minmax',
+                                                                                       'mxnet-naive']))
+    float32, ours, mxnets = found.rows.values()
+    assert float32['divergence'] == 0 and float32['agreement'] == 1
+    for row in (ours, mxnets):
+        assert 1e-7 < row['divergence'] < 1 and 0 <= row['top1'] <= 1
+    assert found.settings['images'] == 12 and len(found.table()) == 5
 
 
 @pytest.mark.parametrize('flags, has', [(['avx2'], False), (['avx2', 'avx_vnni'], True), (['avx512_vnni'], True)])

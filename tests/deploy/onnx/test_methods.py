@@ -1,10 +1,12 @@
 """Every method leaves as an ONNX model of the same probabilities, for batches of any number."""
 import mxnet as mx
+import numpy as np
 import pytest
 
 from gluon_fgvc import backbones, methods
+from gluon_fgvc.deploy.onnx.runtime import softmax
 from tests.backbones.test_backbones import unsettle
-from tests.deploy.onnx_check import compare_net, photographs
+from tests.deploy.onnx_check import compare_net, photographs, response_to_rounding
 from tests.test_method_contract import CLASSES, SIDE, SMALL, create, outputs_of
 
 # What the contract's small networks do not have: other samplers, windows, poolings and gates.
@@ -21,13 +23,24 @@ def trained(method, images):
     return method.deployed()
 
 
-def assert_close(name, differences):
-    """Of a probability and, looser, of a score; sampling by attention (TASN) makes ten times as much of rounding."""
-    probability, score = differences
-    factor = 10 if name == 'tasn' else 1
-    print(f'{name}: probability {probability:.2g}, score {score:.2g}')
-    # Scores of hundreds, of a network that was not trained, are known to 1e-5 of them and probabilities to no more.
-    assert score <= 1e-5 or probability <= factor * 1e-4 and score <= factor * 5e-4
+PROBABILITY, SCORE = 1e-4, 5e-4  # of 1, and of the largest score
+FACTOR = 4  # rounding meets all layers, the movement of the input the first
+
+
+def assert_close(name, net, batches, sides):
+    """Hold an ONNX model to its network: within the bounds, or within what rounding its input does to the network.
+
+    The latter where a network makes much of it: TASN's sampling divides by small densities, and scores of hundreds, of
+    a network that was not trained, leave few digits to their softmax. On mobilenetv2_0.25, with AVX-512, TASN's ONNX
+    model is 1.1e-4 off and TASN itself moves by 1.8e-4; a wrong operator makes 1e-2 and more.
+    """
+    probability, score = compare_net(net, batches, sides)
+    print(f'{name}: probability {probability:.2g}, score {score:.2g}', end='')
+    if probability > PROBABILITY or score > SCORE:
+        own = response_to_rounding(net, batches)
+        print(f'; its input rounded: {own[0]:.2g}, {own[1]:.2g}', end='')
+        assert probability <= max(PROBABILITY, FACTOR * own[0]) and score <= max(SCORE, FACTOR * own[1])
+    print()
 
 
 @pytest.mark.parametrize('name', methods.available())
@@ -36,7 +49,7 @@ def test_all_methods(name):
     batches = [photographs(count, SIDE, seed=1) for count in (1, 7)]
     if name not in FIXED:
         batches.append(photographs(2, 96, seed=2))
-    assert_close(name, compare_net(net, batches, SIDE if name in FIXED else None))
+    assert_close(name, net, batches, SIDE if name in FIXED else None)
 
 
 @pytest.mark.parametrize('name, options', VARIANTS)
@@ -44,13 +57,23 @@ def test_variants(name, options):
     mx.random.seed(0)
     method = methods.create(name, backbones.get('mobilenetv2_0.25'), CLASSES, **{**SMALL.get(name, {}), **options})
     net = trained(method, photographs(3, SIDE))
-    assert_close(name, compare_net(net, [photographs(3, SIDE, seed=1)], SIDE if name in FIXED else None))
+    assert_close(name, net, [photographs(3, SIDE, seed=1)], SIDE if name in FIXED else None)
+
+
+def test_a_moved_image_is_not_taken_for_rounding():
+    """Even of the method that makes most of it, one pixel is ten times beyond the bound."""
+    net = trained(create('tasn'), photographs(3, SIDE))
+    batches = [photographs(3, SIDE, seed=1)]
+    own = response_to_rounding(net, batches)
+    moved = net(mx.nd.concat(batches[0][:, :, :, 1:], batches[0][:, :, :, -1:], dim=3)).asnumpy()
+    expected = net(batches[0]).asnumpy()
+    assert np.abs(softmax(moved) - softmax(expected)).max() > 10 * FACTOR * own[0]
 
 
 def test_second_order_pooling():
     mx.random.seed(0)
     method = methods.create('finetune', backbones.get('mobilenetv2_0.25', global_pool='isqrt_cov'), CLASSES)
-    assert_close('isqrt_cov', compare_net(trained(method, photographs(3, SIDE)), [photographs(3, SIDE, seed=1)], None))
+    assert_close('isqrt_cov', trained(method, photographs(3, SIDE)), [photographs(3, SIDE, seed=1)], None)
 
 
 @pytest.mark.slow
@@ -62,8 +85,8 @@ def test_every_method_on_every_family(name, backbone):
     method = methods.create(name, backbones.get(backbone), CLASSES, **SMALL.get(name, {}))
     net = trained(method, photographs(8, SIDE))
     print(backbone, end=' ')
-    assert_close(name, compare_net(net, [photographs(count, SIDE, seed=1) for count in (1, 7, 32)],
-                                   SIDE if name in FIXED else None))
+    assert_close(name, net, [photographs(count, SIDE, seed=1) for count in (1, 7, 32)],
+                 SIDE if name in FIXED else None)
 
 
 @pytest.mark.slow
@@ -76,4 +99,4 @@ def test_every_backbone(backbone):
     net(photographs(1, side))
     unsettle(net)
     print(backbone, end=' ')
-    assert_close('finetune', compare_net(net, [photographs(count, side, seed=1) for count in (1, 3)], None))
+    assert_close('finetune', net, [photographs(count, side, seed=1) for count in (1, 3)], None)

@@ -70,6 +70,23 @@ def test_reduced_range_is_7_bits(exported, quantizer):
     assert max(np.abs(array).max() for array in weights(quantizer.quantized()).values()) > 64
 
 
+@pytest.mark.parametrize('calibration', ['percentile', 'entropy'])
+def test_ranges_can_leave_out_what_is_rare(exported, calibration):
+    """The largest value of some activation is no longer its range, and the model computes nearly the same."""
+    model, metadata, pixels = exported
+
+    def ranges(calibration):
+        found = Quantizer(model, metadata, list(pixels), calibration=calibration)._ranges.data
+        return {name: float(value.highest) for name, value in found.items()}
+    largest, narrower = ranges('minmax'), ranges(calibration)
+    assert largest.keys() == narrower.keys() and len(largest) > 4
+    assert all(narrower[name] <= largest[name] * 1.001 for name in largest)
+    assert any(narrower[name] < 0.99 * largest[name] for name in largest)
+    made = Quantizer(model, metadata, list(pixels), calibration=calibration).quantized()
+    expected, found = (OnnxModel(m, metadata)(pixels) for m in (model, made))
+    assert 1e-6 < np.abs(found - expected).max() < 0.1
+
+
 def test_the_layer_that_suffers_is_found(exported, quantizer):
     suffering = quantizer.layers[2]
     value = next(node.input[0] for node in quantizer.model.graph.node if node.name == suffering)
