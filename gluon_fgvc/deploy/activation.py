@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 
 _RESAMPLING = ('BilinearSampler', 'GridGenerator', 'SpatialTransformer')
+_BEHIND_SCORES = ('softmax', '_div_scalar')  # that by the temperature
 
 
 class NoActivation(Exception):
@@ -68,7 +69,8 @@ def cut(text, name):
         raise NoActivation('the network does not average a map')
     position, output, _ = pools[-1]['inputs'][0]
     head = graph['heads'][0]
-    while nodes[head[0]]['op'] == 'softmax':  # of the scores before it: its gradient fades where the class is certain
+    # Of the scores as the network gives them: the gradient of softmax fades where the class is certain.
+    while nodes[head[0]]['op'] in _BEHIND_SCORES:
         head = nodes[head[0]]['inputs'][0]
     behind = [*nodes]
     behind[position] = {'op': 'null', 'name': 'features', 'inputs': []}
