@@ -5,6 +5,7 @@ each method, and a summary.
 """
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -139,6 +140,8 @@ def main(folder, count, seed):
         problem = training.killed_to_the_end(folder / f'run{number}')
         if problem:
             print(f'{training.method}, run{number}: {problem}', flush=True)
+        else:
+            shutil.rmtree(folder / f'run{number}')
     total = Counter()
     for training in trainings:
         total += training.counts

@@ -190,6 +190,8 @@ def main(folder, count, seed):
         if finding:
             findings += 1
             print(f'{name}, seed {int(seed) + number}: {finding}', flush=True)
+        if number % 100 == 99:
+            print(f'{number + 1} of {count}: {findings} findings so far', flush=True)
     print(f'{count} mutated files: {findings} findings; exit codes {dict(sorted(codes.items()))}')
     return min(findings, 1)
 
