@@ -3,8 +3,8 @@ import mxnet as mx
 import numpy as np
 import onnxruntime
 
-from gluon_fgvc.deploy.onnx.runtime import softmax
 from gluon_fgvc.deploy.onnx.translation import translate
+from tests.rounding import differences
 
 
 def run(model, feeds):
@@ -61,25 +61,7 @@ def compare_net(net, batches, sides):
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=['CPUExecutionProvider'])
     found = [session.run(None, {'data': batch.asnumpy()})[0] for batch in batches]
     assert all(a.shape == b.shape and np.isfinite(a).all() for a, b in zip(found, expected))
-    return _differences(found, expected)
-
-
-def response_to_rounding(net, batches, draws=6):
-    """Return the same two of ``net`` and itself, in MXNet, when each input moves by half a unit of its last place.
-
-    Input that was rounded once is no longer known better than this, so no other order of the same sums can be.
-    """
-    rng, moved = np.random.RandomState(5), []
-    for batch in [batch for _ in range(draws) for batch in batches]:
-        signs = rng.choice([-1, 1], batch.shape) * 2.0 ** -24
-        moved.append(net(mx.nd.array(batch.asnumpy() * (1 + signs))).asnumpy())
-    return _differences(moved, draws * [net(batch).asnumpy() for batch in batches])
-
-
-def _differences(found, expected):
-    pairs = list(zip(found, expected))
-    return (max(float(np.abs(softmax(a) - softmax(b)).max()) for a, b in pairs),
-            max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs))
+    return differences(found, expected)
 
 
 def photographs(count, side, seed=0):

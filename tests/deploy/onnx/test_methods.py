@@ -6,7 +6,8 @@ import pytest
 from gluon_fgvc import backbones, methods
 from gluon_fgvc.deploy.onnx.runtime import softmax
 from tests.backbones.test_backbones import unsettle
-from tests.deploy.onnx_check import compare_net, photographs, response_to_rounding
+from tests.deploy.onnx_check import compare_net, photographs
+from tests.rounding import response_to_rounding
 from tests.test_method_contract import CLASSES, SIDE, SMALL, create, outputs_of
 
 # What the contract's small networks do not have: other samplers, windows, poolings and gates.
