@@ -1,7 +1,9 @@
 """Settings that every test shares, made before gluon_fgvc and MXNet are imported."""
+import gc
 import os
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A shell that starts the tests in the background lets them ignore Ctrl-C, which subprocesses would inherit; with a
@@ -20,3 +22,12 @@ os.environ.setdefault('MPLBACKEND', 'Agg')
 settings.register_profile('gluon_fgvc', deadline=None, derandomize=True, max_examples=50,
                           suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile('gluon_fgvc')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def networks_are_collected():
+    """Networks are cycles of objects, which Python collects when it has seen many objects, not many bytes."""
+    yield
+    with open('/proc/self/statm', encoding='ascii') as stream:
+        if int(stream.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') > 3 << 29:  # 1.5 GiB; to look takes a while
+            gc.collect()

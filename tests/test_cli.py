@@ -18,7 +18,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_fgvc import data, weights
+from gluon_fgvc import data
 from gluon_fgvc import runs as run
 from gluon_fgvc.commands import cli, entry
 from gluon_fgvc.engine import checkpoint
@@ -597,15 +597,10 @@ def test_a_study_of_real_trainings(here, call):
 
 # --- weights out -----------------------------------------------------------------------------
 
-def test_the_weights_of_a_run_go_to_torch(call, fails, trained):
-    assert call('import_weights', 'run', '--to', 'safetensors', '--out', 'best.safetensors')[0] == cli.OK
-    record = checkpoint.read('run', 'best')
-    net = mx.nd.load(str(trained / 'run' / record['files'].popitem()[0]))
-    arrays = weights.load('best.safetensors')
-    # the names of torchvision's mobilenet_v2
-    np.testing.assert_array_equal(arrays['features.0.0.weight'], net['body.stem.0.weight'].asnumpy())
-    np.testing.assert_array_equal(arrays['classifier.1.weight'], net['classifier.weight'].asnumpy())
-    np.testing.assert_array_equal(arrays['classifier.1.bias'], net['classifier.bias'].asnumpy())
+def test_weights_of_a_run_that_torch_has_no_network_for(call, fails, trained):
+    """tests/tools/test_way_out.py has those that it has."""
+    fails(2, 'neither torchvision nor timm builds mobilenetv2_0.25', 'import_weights', 'run', '--to', 'safetensors',
+          '--out', 'best.safetensors')
     fails(2, "run 'run' has mobilenetv2_0.25", 'import_weights', 'run', '--backbone', 'vgg11', '--out', 'x')
     (trained / 'run' / 'best.json').unlink()
     fails(1, "no 'best' checkpoint", 'import_weights', 'run', '--to', 'safetensors', '--out', 'x')
