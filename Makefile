@@ -9,6 +9,8 @@ SELECT ?= not slow and not tutorial
 CONTRACT := tests/test_method_contract.py
 # Each of several workers gets one OpenMP thread; tests/conftest.py sets the threads.
 WORKERS ?= 2
+# A file's tests in one worker, so that what they share is made once.
+WHOLE = --dist loadfile --ignore=$(CONTRACT)
 # As on a lesser processor: ISA=AVX2 (python tools/emulate.py --help lists the names).
 ISA ?=
 AS = $(if $(ISA),$(PY) tools/emulate.py $(ISA))
@@ -34,7 +36,7 @@ photographs:  ## fine-tuned, from scratch and with a recipe: DATA=FOLDER of {tra
 		--results work_dirs/photographs/results 'data.root=$(DATA)' $(OVERRIDES)
 
 test: $(READY)  ## run the fast tests; TESTS=tests/nn for some of them, ISA=AVX2 as on a lesser processor
-	$(AS) $(PY) -m pytest -q -m '$(SELECT)' -n $(WORKERS) $(TESTS) $(if $(filter tests,$(TESTS)),--ignore=$(CONTRACT))
+	$(AS) $(PY) -m pytest -q -m '$(SELECT)' -n $(WORKERS) $(TESTS) $(if $(filter tests,$(TESTS)),$(WHOLE))
 	$(if $(filter tests,$(TESTS)),$(AS) $(PY) -m pytest -q -m '$(SELECT)' -n $(WORKERS) $(CONTRACT))
 
 test-slow: $(READY)  ## run the tests that take minutes

@@ -126,6 +126,7 @@ def tool(name, *words):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_tutorial_from_training_to_prediction(tmp_path):
     hotdog_archive.write(tmp_path / 'data' / 'hotdog.zip', 60, 20, 56)
     folder = tmp_path / 'run'
