@@ -7,7 +7,7 @@ import pytest
 
 import benchmarks
 from benchmarks import backbones as table_of_backbones
-from benchmarks import cluttered_mnist, fusion, inference, samplers, training_loop, warn_inference
+from benchmarks import cluttered_mnist, engines, fusion, inference, samplers, training_loop, warn_inference
 from benchmarks.comparison import Comparison, spread
 from gluon_fgvc import backbones
 from gluon_fgvc.commands import benchmark, cli
@@ -238,3 +238,21 @@ def test_epochs_of_attention_scaled_training(tmp_path):
     assert {name: (part['target'], list(part['seconds'])) for name, part in result['parts'].items()} == {
         'F': (1 / 30, ['first epoch', 'second epoch']), 'A, in_out': (1.0, ['E', 'A']), 'A, out': (0.85, ['E', 'A'])}
     assert all(len(samples) == 2 for part in result['parts'].values() for samples in part['seconds'].values())
+
+
+@pytest.mark.parametrize('other, share, kept', [(3.0, 1.0, True), (1.95, 0.975, True), (1.8, 0.9, False)])
+def test_auto_is_held_to_the_fastest_engine(other, share, kept):
+    measured = engines.Engines({}, {'net, 1 image': Comparison({}, 'image', {'auto': [2.0] * 3, 'other': [other] * 3})})
+    assert measured.share(measured.comparisons['net, 1 image']) == pytest.approx(share)
+    assert measured.kept() is kept and ('kept' if kept else 'missed') in measured.table()[-1]
+    assert measured.record()['networks']['net, 1 image']['share'] == pytest.approx(share)
+
+
+def test_engines_take_turns(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    file = tmp_path / 'x.json'
+    assert cli.run(benchmark.main, ['engines', '--backbones', 'mobilenetv2_0.25', '--size', '32', '--batch', '2',
+                                    '--rounds', '1', '--json', str(file)]) in (cli.OK, cli.PROBLEMS)
+    found = json.loads(file.read_text())['networks']
+    assert list(found) == ['mobilenetv2_0.25, 1 image', 'mobilenetv2_0.25, 2 images']
+    assert all(next(iter(one['seconds'])) == 'auto' and len(one['seconds']) == 3 for one in found.values())
