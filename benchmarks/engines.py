@@ -5,8 +5,6 @@ engine that `engine: auto` chose. PyTorch runs where --torch names a Python that
 it is (channels last), and compiled.
 """
 import contextlib
-import json
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ import mxnet as mx
 from benchmarks import inference
 from benchmarks.comparison import Comparison
 from gluon_fgvc.deploy import choice, engines, formats
+from gluon_fgvc.deploy.measure import Worker
 from gluon_fgvc.deploy.metadata import Metadata
 from gluon_fgvc.errors import ConfigError
 
@@ -110,7 +109,9 @@ def _of_network(backbone, options):
         asked = {name: _Asked(engine, options.size) for name, engine in opened.items()}
         if options.torch:
             for how in ('as it is', 'compiled'):
-                asked[f'PyTorch, {how}'] = stack.enter_context(_Torch(options, TORCH[backbone], how))
+                words = [options.torch, '-W', 'ignore', '-c', WORKER, TORCH[backbone], str(options.size),
+                         str(engines.threads()), how]
+                asked[f'PyTorch, {how}'] = stack.enter_context(Worker(f'PyTorch, {how},', words)).ask
         return {f'{backbone}, {count} image' + 's' * (count > 1): Comparison(
             {'backbone': backbone, 'images': count}, 'image', _in_turn(asked, count, options.rounds))
             for count in sorted({1, options.batch})}
@@ -133,25 +134,3 @@ class _Asked:
         start = time.perf_counter()
         self._engine(pixels)
         return time.perf_counter() - start
-
-
-class _Torch:
-    def __init__(self, options, network, how):
-        self._process = subprocess.Popen(
-            [options.torch, '-W', 'ignore', '-c', WORKER, network, str(options.size), str(engines.threads()), how],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self._process.kill()
-        self._process.communicate()
-
-    def __call__(self, count):
-        self._process.stdin.write(f'{count}\n')
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise ConfigError('--torch: the process ended; its words are above')
-        return json.loads(answer)

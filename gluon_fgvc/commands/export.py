@@ -31,7 +31,7 @@ def main(argv=None):
                         help='the largest loss of accuracy with which int8 is written; default: %(default)g')
     parser.add_argument('--reduced-range', action='store_true',
                         help='int8 weights of 7 bits, for processors without VNNI')
-    parser.add_argument('--calibration', choices=CALIBRATIONS, default='minmax',
+    parser.add_argument('--int8-calibration', choices=CALIBRATIONS, default='minmax',
                         help='what int8 takes from training images as the range of activations; default: %(default)s')
     parser.add_argument('--images', metavar='INPUT', nargs='+',
                         help='images, folders or quoted globs to compare on instead of the test split')
@@ -68,7 +68,7 @@ def main(argv=None):
           f'{exported.image_difference:.3g} on {exported.images} real ones')
     formats.forget(folder)
     conversion.convert(opened, folder, sorted(set(args.format), key=FORMATS.index), images,
-                       conversion.Int8(args.int8_loss, args.reduced_range, args.calibration))
+                       conversion.Int8(args.int8_loss, args.reduced_range, args.int8_calibration))
     certified = certificate.certify(opened, folder, int8_loss=args.int8_loss) if args.format else None
     if certified:
         print(certificate.summary(certified))

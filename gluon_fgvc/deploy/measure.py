@@ -22,7 +22,8 @@ def measure(folder, names, batches=(1, 16), rounds=5):
     that of the whole process, with Python and the libraries.
     """
     with contextlib.ExitStack() as stack:
-        workers = {name: stack.enter_context(_Worker(folder, name)) for name in names}
+        words = [sys.executable, '-W', 'ignore', '-m', __name__, str(folder)]
+        workers = {name: stack.enter_context(Worker(f"format '{name}'", [*words, name])) for name in names}
         seconds = {name: {batch: [] for batch in batches} for name in names}
         for _ in range(rounds):
             for batch in batches:
@@ -32,11 +33,13 @@ def measure(folder, names, batches=(1, 16), rounds=5):
                        'peak_memory_mib': worker.ask('')} for name, worker in workers.items()}
 
 
-class _Worker:
-    def __init__(self, folder, name):
+class Worker:
+    """A process that answers each line, of JSON, until the end of the block; ``name`` is for messages."""
+
+    def __init__(self, name, words):
         self._name = name
-        self._process = subprocess.Popen([sys.executable, '-W', 'ignore', '-m', __name__, str(folder), name], text=True,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._process = subprocess.Popen(words, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                         stderr=subprocess.PIPE)
 
     def __enter__(self):
         return self
@@ -46,6 +49,10 @@ class _Worker:
         self._process.communicate()
 
     def ask(self, words):
+        """Return what it answers.
+
+        :raises CheckFailed: with its last word, if it has ended.
+        """
         try:
             self._process.stdin.write(f'{words}\n')
             self._process.stdin.flush()
@@ -54,7 +61,7 @@ class _Worker:
         answer = self._process.stdout.readline()
         if not answer:
             reason = self._process.communicate()[1].strip().splitlines() or ['it ended']
-            raise CheckFailed(f"format '{self._name}' cannot be run: {reason[-1]}")
+            raise CheckFailed(f'{self._name} cannot be run: {reason[-1]}')
         return json.loads(answer)
 
 
