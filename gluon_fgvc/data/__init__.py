@@ -16,7 +16,7 @@ from gluon_fgvc.data.folders import composed
 from gluon_fgvc.data.folds import with_fold
 from gluon_fgvc.data.images import BrokenImage, Picture, read_image
 from gluon_fgvc.data.loaders import Batch, Loader
-from gluon_fgvc.data.splits import split_record, stratified_split, stratified_subset
+from gluon_fgvc.data.splits import split_record, stratified_split, stratified_subset, torn_units
 from gluon_fgvc.data.transforms import VIEWS, EvalTransform, TrainTransform, eval_views
 from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 
@@ -62,6 +62,7 @@ def build(config):
         _check_labels(images, source.classes)
     if config.folds:
         source = with_fold(source, config.folds, config.fold, config.val_seed)
+    source = _note_torn_units(source)
     if source.val is None and config.val_fraction > 0:
         source = _carve_validation(source, config.val_fraction, config.val_seed)
     if config.per_class is not None:
@@ -130,6 +131,18 @@ def _check_labels(images, classes):
     if len(wrong):
         raise DataError(f"{images.paths[wrong[0]]}: label {images.labels[wrong[0]]} in split '{images.name}' is not in "
                         f'0..{len(classes) - 1}')
+
+
+def _note_torn_units(source):
+    """Say so where lists tear units apart: what is measured on them is memory, in part."""
+    torn = torn_units(source)
+    if not torn:
+        return source
+    unit, splits = torn[0]
+    note = (f"{len(torn):,} unit{'s have' if len(torn) > 1 else ' has'} images in several splits, such as '{unit}' in "
+            f"{' and '.join(splits)}: accuracy there is partly memory. `fgvc doctor data` lists them; data.folds deals "
+            'units whole')
+    return replace(source, notes=(*source.notes, note))
 
 
 def _carve_validation(source, share, seed):

@@ -15,6 +15,7 @@ KINDS = {
     'one_class': ('one class only', 'look whether the folder is one too high or too low'),
     'duplicate_across': ('the same file in several splits', 'remove them from all splits but one'),
     'near_duplicate_across': ('look like one photograph, in several splits', 'remove them from all splits but one'),
+    'torn_unit': ('units with images in several splits', 'keep the images of a unit in one split, or deal folds'),
     'empty_class': ('classes without images', 'add images, or remove the class'),
     'class_mismatch': ('classes that a split lacks', 'add images, or remove the class everywhere'),
     'one_image_class': ('classes with one training image', 'add images: none can be held out for validation'),

@@ -54,6 +54,18 @@ def _split_units(strata, share, seed, units):
     return np.flatnonzero(~taken), np.flatnonzero(taken)
 
 
+def torn_units(source):
+    """Return the units that have images in several splits of a :class:`~gluon_fgvc.data.base.Source`.
+
+    :returns: a sorted list of (unit, names of the splits); empty where the data set has no units.
+    """
+    places = {}
+    for images in source.splits():
+        for unit in set(() if images.units is None else images.units.tolist()):
+            places.setdefault(unit, []).append(images.name)
+    return [(unit, splits) for unit, splits in sorted(places.items()) if len(splits) > 1]
+
+
 def split_record(source):
     """Return which images of a :class:`~gluon_fgvc.data.base.Source` are in which split, as a tree for JSON.
 

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gluon_fgvc import config, data
+from gluon_fgvc.data import doctor
 from gluon_fgvc.data.datasets import list_file
 from gluon_fgvc.errors import DataError
 
@@ -195,6 +196,21 @@ def test_units_are_read_and_stay_together(read, monkeypatch):
         parts = [set(images.units) for images in split.splits()]
         assert [len(part) for part in parts] == [3, 1, 2] and not parts[0] & parts[1] and not parts[0] & parts[2]
     assert len({path for split in splits for path in split.test.paths}) == 24
+
+
+def test_lists_that_tear_units_apart_are_told(read, monkeypatch):
+    head = 'image,species,bird\n'
+    source = read(head + 'a.jpg,a,ring1\nb.jpg,b,ring2\nc.jpg,a,ring3\n',
+                  head + 'd.jpg,a,ring3\ne.jpg,b,ring2\nf.jpg,b,ring4\n', suffix='.csv', unit_column='bird')
+    monkeypatch.setattr(data, '_dataset', lambda name: types.SimpleNamespace(read=lambda _: source))
+    note, = data.build(config.DataConfig('list_file', val_fraction=0)).notes
+    assert note.startswith("2 units have images in several splits, such as 'ring2' in train and test: ")
+    torn = [finding for finding in doctor.examine(source).findings if finding.kind == 'torn_unit']
+    assert [[os.path.basename(file) for file in finding.files] for finding in torn] == [['b.jpg', 'e.jpg'],
+                                                                                        ['c.jpg', 'd.jpg']]
+    assert torn[1].detail == "unit 'ring3' has images in train and test"
+    folded = data.build(config.DataConfig('list_file', folds=2, fold=0, val_fraction=0))
+    assert not any('several splits' in note for note in folded.notes)
 
 
 @pytest.mark.parametrize('train, message', [

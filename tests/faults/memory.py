@@ -52,8 +52,8 @@ def training(folder, seconds):
         'train', '--cfg', 'cfg.yaml', '--work-dir', 'run', '--no-test', 'train.epochs=1000000', 'train.ema=0.9',
         'train.mixup=0.2', 'data.workers=2', 'run.log_every=20', 'run.save_every_batches=7', cwd=folder,
         stdout=subprocess.DEVNULL)
-    samples, end = [], time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
+    samples = []
+    while len(samples) < seconds and process.poll() is None:
         time.sleep(1)
         found = subprocess.run(['pgrep', '-g', str(process.pid)], capture_output=True, text=True).stdout.split()
         samples.append(sum(map(resident, found)))

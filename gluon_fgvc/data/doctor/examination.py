@@ -15,6 +15,7 @@ from gluon_fgvc.data.doctor.fingerprints import near_pairs
 from gluon_fgvc.data.doctor.inspection import inspect
 from gluon_fgvc.data.findings import KINDS, Finding
 from gluon_fgvc.data.pool import map_in_order
+from gluon_fgvc.data.splits import torn_units
 
 CHUNK = 32  # images that a worker gets at a time
 
@@ -62,7 +63,7 @@ def examine(source, findings=(), workers=0, progress=None):
     for (images, index), inspection in zip(where, seen):
         found += [Finding(kind, detail, (images.paths[index],)) for kind, detail in inspection.problems]
     found += _gray(where, seen) + _classes(source, splits, {name for f in findings for name in f.classes})
-    found += _duplicates(source, where, seen)
+    found += _duplicates(source, where, seen) + _torn_units(source, splits)
     order = list(KINDS)
     found.sort(key=lambda finding: order.index(finding.kind))
     return Report(found, _statistics(source, splits, seen))
@@ -112,6 +113,14 @@ def _classes(source, splits, known):
         if have['train'] == 1:
             found.append(Finding('one_image_class', f"class '{name}' has one image in train", classes=(name,)))
     return found
+
+
+def _torn_units(source, splits):
+    """Report each unit of images that is in several splits."""
+    return [Finding('torn_unit', f"unit '{unit}' has images in {' and '.join(names)}",
+                    tuple(images.paths[index] for images in splits if images.units is not None
+                          for index in np.flatnonzero(images.units == unit)))
+            for unit, names in torn_units(source)]
 
 
 def _class_counts(source, splits):
