@@ -63,6 +63,7 @@ def nothing_is_left():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize('family', FAMILIES)
 @pytest.mark.parametrize('name', methods.available())
 def test_trains_exports_and_predicts(name, family, tmp_path):
