@@ -23,9 +23,10 @@ FAMILIES = ['resnet18_v1', 'resnet18_v2', 'resnet50_v1b', 'se_resnet18_v1', 'res
             'densenet121', 'mobilenet0.25', 'mobilenetv2_0.25', 'mobilenetv3_small', 'efficientnet_lite0',
             'inceptionv3', 'googlenet', 'squeezenet1.1', 'alexnet', 'cifar_resnet20_v1', 'warn_wideresnet28_10']
 ODD = {'warn': {'width': 3}, 'attention_scaled': {'schedule': 'FABE', 'form': 'out'},
+       'ssn': {'saliency_backbone': 'mobilenetv2_0.25', 'saliency_size': 64},
        'tasn': {'attention_backbone': 'mobilenetv2_0.25', 'attention_stages': 3, 'attention_size': 64,
                 'attention_channels': 9}}
-SIZE = {'cra_cnn': 'size', 'tasn': 'sampled_size'}  # of the images that the backbone sees
+SIZE = {'cra_cnn': 'size', 'ssn': 'sampled_size', 'tasn': 'sampled_size'}  # of the images that the backbone sees
 
 
 def trained(name, family, side):
