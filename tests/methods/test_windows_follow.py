@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mxnet import autograd, gluon, nd
 
-from benchmarks import stn_window
+from benchmarks import windows
 from gluon_fgvc import runs
 from gluon_fgvc.backbones import cluttered_cnn
 from gluon_fgvc.data.datasets import cluttered_mnist
@@ -47,7 +47,7 @@ def write_glyphs(folder):
 
 def options_of(*words):
     parser = argparse.ArgumentParser()
-    stn_window.add_options(parser)
+    windows.add_options(parser)
     return parser.parse_args(words)
 
 
@@ -58,10 +58,11 @@ def test_windows_follow_the_glyphs(tmp_path, monkeypatch):
     write_glyphs(tmp_path / 'glyphs')
     (tmp_path / 'cfg.yaml').write_text(CONFIG.format(root=tmp_path / 'glyphs'))
     runs.train(load_config(tmp_path / 'cfg.yaml'), tmp_path / 'run', test=False)
-    found = stn_window.measure(options_of('--run', str(tmp_path / 'run'), '--images', '400'))
+    found = windows.measure(options_of('--run', str(tmp_path / 'run'), '--images', '400'))
     assert len(found.objects) == len(found.windows) == 400
     assert min(found.correlations()) > 0.5, found.table()
     assert np.abs(found.windows).max() <= 1 and 0.1 < found.scale <= 0.7
+    assert found.seen.shape == (400, 64) and min(found.readable()) > 0.5
 
 
 @pytest.mark.slow
@@ -92,11 +93,13 @@ def test_the_localisation_net_can_see_where_things_are(tmp_path):
 
 def test_what_the_benchmark_says():
     objects = np.random.RandomState(0).uniform(-0.3, 0.3, (50, 2))
-    following = stn_window.Windows({}, 0.5 * objects + 0.1, objects, 0.7)
+    following = windows.Windows({}, 0.5 * objects + 0.1, objects, 0.7, objects @ [[1, 2, 0], [0, 1, 1]])
     assert following.kept() and following.correlations() == pytest.approx([1, 1])
-    still = stn_window.Windows({}, objects * [1, 0], objects, 0.7)
+    assert following.readable() == pytest.approx([1, 1], abs=1e-3)
+    still = windows.Windows({}, objects * [1, 0], objects, 0.7, objects * [1, 0])
     assert still.correlations() == pytest.approx([1, 0]) and not still.kept() and 'missed' in still.table()[-1]
     assert still.record()['correlation'] == {'x': pytest.approx(1), 'y': 0}
+    assert still.record()['readable']['x'] == pytest.approx(1) and abs(still.record()['readable']['y']) < 0.5
 
 
 def test_runs_of_other_methods_have_no_window(monkeypatch):
@@ -104,6 +107,6 @@ def test_runs_of_other_methods_have_no_window(monkeypatch):
         class cfg:
             class method:
                 name = 'warn'
-    monkeypatch.setattr(stn_window, 'open_run', lambda folder: Run)
-    with pytest.raises(ConfigError, match="is a run of 'warn'; only stn's have a window"):
-        stn_window.measure(options_of('--run', 'there'))
+    monkeypatch.setattr(windows, 'open_run', lambda folder: Run)
+    with pytest.raises(ConfigError, match="is a run of 'warn'; a window have those of stn and cra_cnn"):
+        windows.measure(options_of('--run', 'there'))

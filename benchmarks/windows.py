@@ -1,6 +1,8 @@
-"""How well the windows of a trained STN follow the objects: correlation of their centres in x and y; target 0.9.
+"""How well the windows of a trained network follow the objects: correlation of their centres in x and y; target 0.9.
 
-For a run of the method ``stn`` on a data set with boxes, such as ``cluttered_mnist``.
+For a run of ``stn`` or ``cra_cnn`` on a data set with boxes, such as ``cluttered_mnist``. Beside it stands what the
+last layer of the windows could know: how well a linear map of its input, fitted to the objects of half of the images,
+tells those of the other half.
 """
 from dataclasses import dataclass
 from typing import Mapping
@@ -17,6 +19,7 @@ from gluon_fgvc.runs.pointing_game import check_boxes
 
 TARGET = 0.9
 SPLITS = ('train', 'val', 'test')
+RIDGE = 1e-3  # of the mean variance of an input of the last layer
 
 
 def add_options(parser):
@@ -35,11 +38,20 @@ class Windows:
     windows: np.ndarray
     objects: np.ndarray
     scale: float  # mean width of the windows, in widths of the image
+    seen: np.ndarray  # (N,D), the input of the layer that the windows come from
 
     def correlations(self):
         """Return the correlation in x and in y; 0 where the windows stand still."""
-        return [float(np.corrcoef(window, thing)[0, 1]) if window.std() > 1e-6 and thing.std() > 1e-6 else 0.0
-                for window, thing in zip(self.windows.T, self.objects.T)]
+        return _correlations(self.windows, self.objects)
+
+    def readable(self):
+        """Return the correlations that a linear map of ``seen`` reaches, fitted on half of the images, on the rest."""
+        half = len(self.seen) // 2
+        inputs = self.seen - self.seen[:half].mean(axis=0)
+        products = inputs[:half].T @ inputs[:half]
+        products += RIDGE * np.trace(products) / len(products) * np.eye(len(products))
+        weights = np.linalg.solve(products, inputs[:half].T @ (self.objects[:half] - self.objects[:half].mean(axis=0)))
+        return _correlations(inputs[half:] @ weights, self.objects[half:])
 
     def kept(self):
         return min(self.correlations()) >= TARGET
@@ -49,35 +61,60 @@ class Windows:
         lines = [f'{axis}: correlation {correlation:+.3f}; window {window.mean():+.3f} ± {window.std():.3f}, object '
                  f'{thing.mean():+.3f} ± {thing.std():.3f}' for axis, correlation, window, thing in zip(
                      'xy', self.correlations(), self.windows.T, self.objects.T)]
+        lines.append('readable from what the windows come from: ' + ', '.join(
+            f'{axis} {correlation:+.3f}' for axis, correlation in zip('xy', self.readable())))
         return [*lines, f'mean scale {self.scale:.3f}; target: a correlation of at least {TARGET}, '
                         f"{'kept' if self.kept() else 'missed'}"]
 
     def record(self):
         """Return what a JSON file keeps."""
         return {'target': TARGET, 'kept': self.kept(), 'correlation': dict(zip('xy', self.correlations())),
-                'scale': self.scale}
+                'readable': dict(zip('xy', self.readable())), 'scale': self.scale}
+
+
+def _correlations(found, expected):
+    return [float(np.corrcoef(one, other)[0, 1]) if one.std() > 1e-6 and other.std() > 1e-6 else 0.0
+            for one, other in zip(found.T, expected.T)]
+
+
+def _of_stn(net, images):
+    theta = net.transformer(images)[1]
+    return theta[:, :, 2], theta[:, 0, 0].abs()
+
+
+def _of_cra_cnn(net, images):
+    window = net.propose(images)[3]
+    return window[:, :2], window[:, 2].abs()
+
+
+# Method → its last layer, and (training network, images) → centres (N,2) and widths (N,) of the windows.
+METHODS = {'stn': (lambda net: net.transformer.window, _of_stn), 'cra_cnn': (lambda net: net.gamma, _of_cra_cnn)}
 
 
 def measure(options):
     """Return the :class:`Windows` of a run.
 
-    :raises ConfigError: if it is no run of ``stn``, or its data set has no boxes.
+    :raises ConfigError: if its method has no window, or its data set no boxes.
     """
     run = open_run(options.run)
-    if run.cfg.method.name != 'stn':
-        raise ConfigError(f"--run: '{options.run}' is a run of '{run.cfg.method.name}'; only stn's have a window")
+    if run.cfg.method.name not in METHODS:
+        raise ConfigError(f"--run: '{options.run}' is a run of '{run.cfg.method.name}'; a window have those of "
+                          f"{' and '.join(METHODS)}")
     image_set = getattr(run.source, options.split)
     if image_set is None:
         raise ConfigError(f"--split: '{run.cfg.data.name}' has no split '{options.split}'")
     check_boxes(image_set)
     transform = data.EvalTransform(run.cfg.data.eval)
-    windows, objects, scales = [], [], []
+    net, (last_layer, windows_of) = run.method.train_net, METHODS[run.cfg.method.name]
+    windows, objects, scales, seen = [], [], [], []
+    net.hybridize(False)  # a compiled network calls no hooks
+    last_layer(net).register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].reshape((0, -1)).asnumpy()))
     for batch in loader_of(run.cfg, image_set, transform=transform).epoch(0):
         images = run.normalize(batch.images.as_in_context(run.ctx))
         with autograd.predict_mode():
-            theta = run.method.train_net.transformer(images)[1].asnumpy()
-        windows.append(theta[:, :, 2])
-        scales.append(np.abs(theta[:, 0, 0]))
+            centres, widths = windows_of(net, images)
+        windows.append(centres.asnumpy())
+        scales.append(widths.asnumpy())
         sides = np.array(images.shape[:1:-1])  # width, height
         for index in batch.indices:
             x, y, width, height = transform.box(image_set.boxes[index], image_set.open(index).shape)
@@ -86,4 +123,4 @@ def measure(options):
             break
     settings = {key: getattr(options, key) for key in ('run', 'split')}
     return Windows({**settings, 'images': len(objects)}, np.concatenate(windows), np.array(objects),
-                   float(np.concatenate(scales).mean()))
+                   float(np.concatenate(scales).mean()), np.concatenate(seen).astype('float64'))
