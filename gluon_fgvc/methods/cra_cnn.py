@@ -29,6 +29,7 @@ from gluon_fgvc.nn import (
 )
 from gluon_fgvc.nn.parameters import contexts_of
 from gluon_fgvc.nn.spatial_transformer import affine_grid
+from gluon_fgvc.nn.vector_batch_norm import VectorBatchNorm
 
 PAIRS = ('permutation', 'different_label')
 FEATURES = ('logits', 'pooled')
@@ -61,6 +62,8 @@ class Options:
     gamma_lr_mult: float = option(1.0, 'factor on that of the layer that gives the window', minimum=0)
     gamma_gradient: float = option(0.02, 'factor on the gradient that this layer hands to the classification stream; '
                                          '1 in the paper', minimum=0)
+    centred_window: bool = option(False, 'centre and scale what the window is computed from (BatchNorm without '
+                                         'parameters), so that it can follow the object; the paper does not')
     rhythm_start: int = option(50, 'epochs before the rhythm: from then on it is off and on by turns, off first',
                                minimum=0)
     rhythm: int = option(45, 'epochs of each turn', minimum=1)
@@ -195,21 +198,29 @@ class TwoStreams(HybridBlock):
     Input: images (N,3,H,W), normalised. Outputs: scores (N,K) of the classification stream; scores (N,K) that the
     regulation stream gives the attention image; deep features (N,D) of attention and of redundancy; the window
     Γ_res (N,4); random numbers (N,) in [0, 1), for pairing images. The window comes from the averaged last map,
-    whatever the backbone's head, and gradient flows through it back into the classification stream, times
-    ``gamma_gradient``: by itself it is about ten times as large as the classification's.
+    whatever the backbone's head, with ``centred_window`` centred and scaled to h = BatchNorm(map) / √C, as that of
+    :class:`~gluon_fgvc.nn.SpatialTransformer` is, and gradient flows through it back into the classification stream,
+    times ``gamma_gradient``: by itself it is about ten times as large as the classification's.
     """
 
     def __init__(self, net, num_classes, options):
         super().__init__(prefix='streams_')
         self._scores_are_features, self._gamma_gradient = options.features == 'logits', options.gamma_gradient
         ctx, size = contexts_of(net.body), options.size and (options.size, options.size)
+        self._channels = net.body.channels[-1]
         with self.name_scope():
             self.body, self.classifier = net.body, net.classifier
             start = [math.atanh(value / bound) for value, bound in zip(
                 options.expected, (options.alpha_location, options.alpha_location, options.alpha_scale))]
-            self.gamma = layers.Dense(4, in_units=net.body.channels[-1], weight_initializer='zeros',
+            self.gamma = layers.Dense(4, in_units=self._channels, weight_initializer='zeros',
                                       bias_initializer=mx.init.Constant(nd.array([*start, options.expected[3]])))
             self.gamma.initialize(ctx=ctx)
+            # Averaged features are positive: most of their square is common to all images, and so is most of what a
+            # step moves windows by.
+            self.centre = VectorBatchNorm(center=False, scale=False, in_channels=self._channels) \
+                if options.centred_window else None
+            if self.centre is not None:
+                self.centre.initialize(ctx=ctx)
             self.transform = SimilarityTransform(size, options.alpha_location, options.alpha_scale)
             # Within this name scope the copy's parameters differ from the original's in their names.
             self.regulation = Classifier(backbones.twin(net.body), num_classes, prefix='regulation_')
@@ -221,7 +232,10 @@ class TwoStreams(HybridBlock):
 
     def _propose(self, F, images, features):
         pooled = F.Pooling(features, global_pool=True, kernel=(1, 1), pool_type='avg')      # (N,C,1,1)
-        return self.transform(images, self.gamma(_with_gradient(F, pooled, self._gamma_gradient)))
+        seen = _with_gradient(F, pooled, self._gamma_gradient)
+        if self.centre is not None:
+            seen = self.centre(F.flatten(seen)) / self._channels ** 0.5
+        return self.transform(images, self.gamma(seen))
 
     def hybrid_forward(self, F, images):
         features = self.body(images)                                                        # (N,C,h,w)

@@ -344,11 +344,11 @@ def test_the_window_and_what_is_left_complete_each_other():
     assert set(np.unique(region)) == {0, 1}
 
 
-@pytest.mark.parametrize('hybridized', [False, True])
-def test_the_gradient_through_the_window_is_scaled_for_the_classification_stream_alone(hybridized):
+@pytest.mark.parametrize('hybridized, centred', [(False, False), (True, False), (True, True)])
+def test_the_gradient_through_the_window_is_scaled_for_the_classification_stream_alone(hybridized, centred):
     labels, found = mx.nd.array([0, 2, 1, 0]), {}
     for factor in (1, 0.25, 0):
-        method = create(gamma_gradient=factor)
+        method = create(gamma_gradient=factor, centred_window=centred)
         weight = method.train_net.gamma.weight
         weight.set_data(mx.nd.random.normal(0, 0.01, weight.shape))
         found[factor] = gradients(method, photographs(), labels, {'attention'}, hybridized)[1]
@@ -358,3 +358,21 @@ def test_the_gradient_through_the_window_is_scaled_for_the_classification_stream
         np.testing.assert_allclose(found[0.25][name], share * whole, err_msg=name, **tolerance)
         if name.startswith('body.'):
             assert not found[0][name].any(), name
+
+
+def test_a_centred_window_comes_from_what_images_do_not_share():
+    """In a batch, a step of Γ's weights moves the windows of no two images alike: what it adds has a mean of 0."""
+    plain, centred = create(), create(centred_window=True)
+    assert set(centred.train_net._collect_params_with_prefix()) - set(plain.train_net._collect_params_with_prefix()) \
+        == {f'centre.{name}' for name in ('gamma', 'beta', 'running_mean', 'running_var')}
+    seen, images = [], photographs(8)
+    for method in plain, centred:
+        method.train_net.gamma.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten().asnumpy()))
+        with mx.autograd.record():
+            method.train_net.propose(images)
+    pooled, normal = seen
+    varies = pooled.std(axis=0) > 1e-3
+    assert varies.sum() > 10
+    np.testing.assert_allclose(normal.mean(axis=0), 0, atol=1e-5)
+    expected = (pooled - pooled.mean(axis=0)) / np.sqrt(pooled.var(axis=0) + 1e-5) / math.sqrt(pooled.shape[1])
+    np.testing.assert_allclose(normal[:, varies], expected[:, varies], atol=1e-4)
