@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mxnet import autograd, gluon, nd
 
-from benchmarks import windows
+from benchmarks import told_places, windows
 from gluon_fgvc import runs
 from gluon_fgvc.backbones import cluttered_cnn
 from gluon_fgvc.data.datasets import cluttered_mnist
@@ -110,3 +110,24 @@ def test_runs_of_other_methods_have_no_window(monkeypatch):
     monkeypatch.setattr(windows, 'open_run', lambda folder: Run)
     with pytest.raises(ConfigError, match="is a run of 'warn'; a window have those of stn and cra_cnn"):
         windows.measure(options_of('--run', 'there'))
+
+
+def test_what_a_network_gains_that_is_told_places(tmp_path):
+    write_glyphs(tmp_path / 'glyphs')
+    parser = argparse.ArgumentParser()
+    told_places.add_options(parser)
+    found = told_places.measure(parser.parse_args(
+        f"--root {tmp_path / 'glyphs'} --images 1280 200 --weights 0 0.3 --seeds 0 --epochs 2".split()))
+    plain, told = found.rows[0], found.rows[0.3]
+    assert plain[0]['correlation'] == 0 and told[0]['correlation'] > 0.2
+    assert plain[0]['top1'] > 0.15 and plain != told  # a tenth is chance
+
+
+def test_the_table_of_told_places_by_hand():
+    def runs(*values):
+        return [{'top1': value, 'correlation': 0.5} for value in values]
+    table = told_places.Told({}, {0.0: runs(0.9, 0.91, 0.92), 1.0: runs(0.91, 0.93, 0.92)}).table()
+    assert table[2] == '| 0 | 91.00 ± 1.00 |  |  | +0.50 |'
+    # Differences 1, 2, 0: sd 1, and t(0.975, 2) = 4.303 times 1 / sqrt(3).
+    assert table[3] == '| 1 | 92.00 ± 1.00 | +1.00 ± 1.00 | -1.48 to +3.48 | +0.50 |'
+    assert told_places.Told({}, {0.0: runs(0.9), 1.0: runs(0.91)}).table()[3] == '| 1 | 91.00 | +1.00 |  | +0.50 |'
