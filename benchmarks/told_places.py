@@ -24,7 +24,7 @@ BATCH, RATE, MOMENTUM = 64, 0.03, 0.9  # of configs/warn/cluttered_mnist_base.ya
 def add_options(parser):
     """Add the options that :func:`measure` reads."""
     parser.add_argument('--weights', nargs='+', type=float, default=[0.0, 0.1, 0.3, 1.0], metavar='W',
-                        help='of the squared distance; the first is what others are compared with; default: 0 0.1 0.3 1')
+                        help='of the squared distance; others are compared with the first; default: 0 0.1 0.3 1')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], metavar='S', help='default: 0 1 2')
     parser.add_argument('--epochs', type=cli.positive, default=3, metavar='N',
                         help='the last third at a tenth of the rate; default: %(default)s')
