@@ -83,17 +83,24 @@ def recover(folder, say):
     :raises CheckpointError: when neither is good.
     """
     try:
-        return read(folder, 'last')
+        return _read_resumable(folder, 'last')
     except (CheckpointError, OSError) as error:
         damage = error
     try:
-        record = read(folder, 'previous')
+        record = _read_resumable(folder, 'previous')
     except (CheckpointError, OSError):
         record = None
     if record is None:
         raise damage
     write_atomically(_manifest(folder, 'last'), _manifest(folder, 'previous').read_bytes())
     say(f"the last checkpoint cannot be used: {damage}; the one before it takes its place")
+    return record
+
+
+def _read_resumable(folder, kind):
+    record = read(folder, kind)
+    if record is not None:
+        _check(_manifest(folder, kind), record, {'progress': dict})
     return record
 
 

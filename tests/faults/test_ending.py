@@ -1,4 +1,5 @@
 """SIGTERM and SIGUSR1 keep everything; a damaged checkpoint and a stuck loader are told in one line."""
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from gluon_fgvc import data
 from gluon_fgvc.engine import checkpoint, ending, train_epoch
 from gluon_fgvc.engine.fit import Training
 from gluon_fgvc.errors import CheckpointError, DataError, Interrupted
+from gluon_fgvc.run_folder import manifests
 from tests import small_run
 from tests.engine import toy
 from tests.engine.test_fit import digest, epoch_rows, fit
@@ -92,7 +94,15 @@ DAMAGES = {
     'empty manifest': lambda run: (run / 'last.json').write_text(''),
     'other manifest': lambda run: (run / 'last.json').write_text(
         (run / 'last.json').read_text().replace('"step": 12', '"step": 13')),
+    'whole manifest without progress': lambda run: without(run / 'last.json', 'progress'),
 }
+
+
+def without(path, key):
+    record = json.loads(path.read_text())
+    for name in (key, manifests.CHECKSUM):
+        del record[name]
+    path.write_text(json.dumps({**record, manifests.CHECKSUM: manifests._checksum(record)}))
 
 
 def flip(path):
