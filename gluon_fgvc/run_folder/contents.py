@@ -9,7 +9,7 @@ import yaml
 
 from gluon_fgvc.errors import CheckpointError
 from gluon_fgvc.run_folder import predictions
-from gluon_fgvc.run_folder.folder import RunFolder, suffix_of
+from gluon_fgvc.run_folder.folder import RunFolder, check_measures, suffix_of
 from gluon_fgvc.run_folder.predictions import WRITTEN_BY, Prediction
 
 _TRAINING, _EVALUATION = 'training writes it when it starts', WRITTEN_BY
@@ -120,6 +120,8 @@ def _json_lines(text):
 def _epochs(text):
     """Return one record an epoch; an epoch repeated after a resume counts as it was last written."""
     by_epoch = {int(record['epoch']): record for record in _json_lines(text) if record.get('kind') == 'epoch'}
+    for record in by_epoch.values():
+        check_measures(record)
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
 

@@ -1,5 +1,6 @@
 """The names of a run folder's files, and how each is read and written."""
 import json
+import re
 from pathlib import Path
 
 from gluon_fgvc.errors import CheckpointError
@@ -9,6 +10,15 @@ from gluon_fgvc.run_folder.predictions import PREDICTION_COLUMNS, table
 # Of an evaluation of the test split, what is listed for good.
 _LISTED = ('evaluated_at', 'checkpoint', 'chosen_by', 'images', 'loss', 'top1', 'views', 'ensemble',
            'engine')
+
+_MEASURED = re.compile(r'(lr|loss|step|seconds|images_per_s|(train|val)_\w+)\Z')  # keys of numbers in the log's records
+
+
+def check_measures(record):
+    """Raise ValueError where what was measured is no number in ``record``, a dict, of the log for programs."""
+    for key, value in record.items():
+        if _MEASURED.match(key) and not isinstance(value, (int, float, type(None))):
+            raise ValueError(f"'{key}' is {value!r:.40}, not a number")
 
 
 class _Entry:
@@ -133,15 +143,16 @@ class RunFolder:
     def read_records(self):
         """Return the records of the log for programs, dicts with ``kind`` and ``epoch``, oldest first.
 
-        They end where a line cannot be read: a killed process left it so.
+        They end where a line cannot be read, as a killed process leaves it, or where what was measured is no number.
         """
         records = []
         if self.metrics.exists():
             for line in self.metrics.read_text(encoding='utf-8', errors='replace').splitlines():
                 try:
                     record = json.loads(line)
+                    check_measures(record)
                     whole = isinstance(record['epoch'], int) and isinstance(record['kind'], str)
-                except (ValueError, TypeError, KeyError):
+                except (ValueError, TypeError, KeyError, AttributeError):
                     whole = False
                 if not whole:
                     break

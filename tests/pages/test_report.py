@@ -215,6 +215,13 @@ def test_cut_off_and_repeated_metrics(tmp_path):
     assert '0.123' in page.section('Training') and 'Training 3 epochs' in page.text
 
 
+def test_metrics_that_are_no_numbers_are_told(tmp_path):
+    folder = write_run(tmp_path, epochs=3)
+    with open(folder / 'metrics.jsonl', 'a') as stream:
+        stream.write(json.dumps({'kind': 'epoch', 'epoch': 3, 'train_loss': {}, 'val_top1': 0.5}) + '\n')
+    assert "'train_loss' is {}, not a number" in report(folder).section('Training')
+
+
 def test_unreadable_images_get_a_placeholder(tmp_path):
     (tmp_path / 'empty.png').write_bytes(b'')
     (tmp_path / 'text.jpg').write_text('no image')

@@ -47,6 +47,16 @@ def test_damaged_classes(tmp_path, content, says):
         run.read_classes()
 
 
+@pytest.mark.parametrize('key, value', [('val_loss', '"1"'), ('lr', '{}'), ('train_top1', '[1]'), ('step', 'true!')])
+def test_records_end_where_a_measure_is_no_number(tmp_path, key, value):
+    run, whole = RunFolder(tmp_path), {'kind': 'epoch', 'epoch': 0, 'val_loss': None, 'phase': 'all', 'norms': {'a': 1}}
+    run.add_record(whole)
+    with open(run.metrics, 'a') as stream:
+        stream.write(f'{{"kind": "epoch", "epoch": 1, "{key}": {value}}}\n')
+    run.add_record({**whole, 'epoch': 2})
+    assert run.read_records() == [whole]
+
+
 def test_records_end_where_a_kill_cut_them(tmp_path):
     run = RunFolder(tmp_path)
     assert run.read_records() == []
