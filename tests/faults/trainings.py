@@ -13,15 +13,14 @@ from gluon_fgvc.runs.build import contexts_of
 from gluon_fgvc.runs.training import _fit
 from tests import small_run
 
-EPOCHS = 3
+EPOCHS, SIZE = 3, 64
 # What makes a method small, and gives it two phases in three epochs where it has any.
 SMALL = {
-    'attention_scaled': {'schedule': 'AFA'}, 'cra_cnn': {'size': 32}, 'pmg': {'features': 16},
+    'attention_scaled': {'schedule': 'AFA'}, 'cra_cnn': {'size': SIZE}, 'pmg': {'features': 16},
     'ssn': {'saliency_backbone': 'mobilenetv2_0.25', 'saliency_size': 32, 'sampled_size': 32},
     'tasn': {'attention_backbone': 'mobilenetv2_0.25', 'attention_size': 32, 'attention_channels': 8,
              'sampled_size': 32},
 }
-SIZE = 64
 # Settings of the training under which a resumed run must equal an uninterrupted one: name → overrides. A new option
 # that carries a state or draws random numbers is one line here.
 OPTIONS = {
