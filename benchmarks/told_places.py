@@ -12,9 +12,11 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon, nd
 
+from benchmarks.windows import centres
 from gluon_fgvc import backbones, data
 from gluon_fgvc.commands import cli
 from gluon_fgvc.data.datasets.cluttered_mnist import CANVAS, CLASSES, Options
+from gluon_fgvc.errors import ConfigError, TrainingError
 from gluon_fgvc.nn import Classifier
 from gluon_fgvc.studies.significance import paired
 
@@ -71,9 +73,13 @@ class Told:
 def measure(options):
     """Return what was :class:`Told`; ``options`` are those of :func:`add_options`.
 
+    :raises ConfigError: if there are fewer training images than a batch has.
     :raises DataError: where the digits are missing.
+    :raises TrainingError: if a weight lets the loss grow without bound.
     """
     train, test = options.images
+    if train < BATCH:
+        raise ConfigError(f'--images {train} {test}: at least {BATCH} to train on, a batch')
     source = data.datasets.cluttered_mnist.read(Options(root=options.root, images=(train, 1, test)))
     train, test = (_arrays(images) for images in (source.train, source.test))
     rows = {weight: [] for weight in options.weights}
@@ -88,7 +94,7 @@ def _arrays(images):
     """Return pixels (N,40,40) uint8, labels (N,) and places (N,2), x and y from -1 to 1 across the image."""
     pixels = np.stack([images.read(index)[:, :, 0] for index in range(len(images))])
     boxes = np.stack([images.boxes[index] for index in range(len(images))])
-    return pixels, images.labels, (2 * (boxes[:, :2] + boxes[:, 2:] / 2 - 0.5) / (CANVAS - 1) - 1).astype('float32')
+    return pixels, images.labels, centres(boxes, (CANVAS, CANVAS)).astype('float32')
 
 
 def _batch(arrays, indices):
@@ -116,6 +122,8 @@ def _trained(train, test, weight, seed, options):
             loss.backward()
             trainer.set_learning_rate(rate)
             trainer.step(BATCH)
+        if not np.isfinite(loss.mean().asscalar()):
+            raise TrainingError(f'--weights {weight:g}: the loss is not finite after epoch {epoch + 1}; lower it')
     return _tested(net, test)
 
 

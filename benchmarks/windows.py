@@ -72,6 +72,14 @@ class Windows:
                 'readable': dict(zip('xy', self.readable())), 'scale': self.scale}
 
 
+def centres(boxes, sides):
+    """Return the centres (N,2) of boxes (N,4), x, y, width and height in pixels: from -1 to 1 across the image.
+
+    :param sides: width and height of the image.
+    """
+    return 2 * (boxes[:, :2] + boxes[:, 2:] / 2 - 0.5) / (np.array(sides) - 1) - 1
+
+
 def _correlations(found, expected):
     return [float(np.corrcoef(one, other)[0, 1]) if one.std() > 1e-6 and other.std() > 1e-6 else 0.0
             for one, other in zip(found.T, expected.T)]
@@ -112,13 +120,13 @@ def measure(options):
     for batch in loader_of(run.cfg, image_set, transform=transform).epoch(0):
         images = run.normalize(batch.images.as_in_context(run.ctx))
         with autograd.predict_mode():
-            centres, widths = windows_of(net, images)
-        windows.append(centres.asnumpy())
+            places, widths = windows_of(net, images)
+        windows.append(places.asnumpy())
         scales.append(widths.asnumpy())
         sides = np.array(images.shape[:1:-1])  # width, height
         for index in batch.indices:
             x, y, width, height = transform.box(image_set.boxes[index], image_set.open(index).shape)
-            objects.append(2 * (np.array([x + width / 2, y + height / 2]) - 0.5) / (sides - 1) - 1)
+            objects.append(centres(np.array([[x, y, width, height]]), sides)[0])
         if len(objects) >= options.images:
             break
     settings = {key: getattr(options, key) for key in ('run', 'split')}
