@@ -43,6 +43,7 @@ def add_options(parser):
     """Add the options that :func:`measure` reads."""
     parser.add_argument('run', metavar='RUN', help='run folder')
     parser.add_argument('--data-root', metavar='DIR', help="where the run's data set is now")
+    parser.add_argument('--split', choices=('val', 'test'), help='default: val, or test where there is none')
     parser.add_argument('--images', type=int, default=300, metavar='N', help='that judge; default: %(default)s')
     parser.add_argument('--ways', nargs='+', choices=WAYS, default=WAYS, metavar='WAY', help=f"{', '.join(WAYS)}; "
                         'default: all; mxnet-entropy takes many minutes')
@@ -53,7 +54,10 @@ def measure(options):
     if options.images < 1:
         raise ConfigError(f'--images {options.images} must be at least 1')
     run = runs.open_run(options.run, 'best', [mx.cpu()], data_root=options.data_root)
-    judged = conversion.judging_sample(run, options.images)
+    if options.split == 'val' and run.source.val is None:
+        raise ConfigError('--split val: this run has no validation split')
+    judged = conversion.sample(run, options.split, options.images) if options.split else \
+        conversion.judging_sample(run, options.images)
     calibration = conversion.sample(run, 'train', conversion.CALIBRATION).images
     with tempfile.TemporaryDirectory() as folder:
         model, metadata = _exported(run, folder, judged.images)

@@ -71,7 +71,7 @@ def _fastest(folder, metadata, names, ctx):
     why = best
     if milliseconds:
         others = ', '.join(f'{name} {value:.3g}' for name, value in milliseconds.items() if name != best)
-        why += f' took {milliseconds[best]:.3g} ms for {count} images, {others}'
+        why += f' took {milliseconds[best]:.3g} ms for {count} image{"s" * (count > 1)}, {others}'
     for name, reason in failed.items():
         why += f'; not {name}: {reason}'
     if time.perf_counter() - start >= WORTH_KEEPING:
