@@ -6,7 +6,6 @@ it is (channels last), and compiled.
 """
 import contextlib
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Mapping
@@ -106,31 +105,12 @@ def _of_network(backbone, options):
             if name != chosen.name:
                 with contextlib.suppress(engines.NotUsable):
                     opened[name] = engines.open_engine(name, model, metadata)
-        asked = {name: _Asked(engine, options.size) for name, engine in opened.items()}
+        asked = {name: inference.Asked(engine, options.size) for name, engine in opened.items()}
         if options.torch:
             for how in ('as it is', 'compiled'):
                 words = [options.torch, '-W', 'ignore', '-c', WORKER, TORCH[backbone], str(options.size),
                          str(engines.threads()), how]
                 asked[f'PyTorch, {how}'] = stack.enter_context(Worker(f'PyTorch, {how},', words)).ask
         return {f'{backbone}, {count} image' + 's' * (count > 1): Comparison(
-            {'backbone': backbone, 'images': count}, 'image', _in_turn(asked, count, options.rounds))
+            {'backbone': backbone, 'images': count}, 'image', inference.asked_in_turn(asked, count, options.rounds))
             for count in sorted({1, options.batch})}
-
-
-def _in_turn(asked, count, rounds):
-    seconds = {name: [] for name in asked}
-    for _ in range(inference.WARM_UP + rounds):
-        for name, ask in asked.items():
-            seconds[name].append(ask(count) / count)
-    return {name: samples[inference.WARM_UP:] for name, samples in seconds.items()}
-
-
-class _Asked:
-    def __init__(self, engine, size):
-        self._engine, self._size = engine, size
-
-    def __call__(self, count):
-        pixels = inference.random_pixels(count, self._size)
-        start = time.perf_counter()
-        self._engine(pixels)
-        return time.perf_counter() - start

@@ -54,3 +54,25 @@ def seconds_in_turn(graphs, images, rounds):
             graph(images).wait_to_read()
             seconds[name].append((time.perf_counter() - start) / len(images))
     return {name: samples[WARM_UP:] for name, samples in seconds.items()}
+
+
+class Asked:
+    """A callable of pixels, asked for the seconds that it takes for so many images of ``size`` × ``size``."""
+
+    def __init__(self, engine, size):
+        self._engine, self._size = engine, size
+
+    def __call__(self, count):
+        pixels = random_pixels(count, self._size)
+        start = time.perf_counter()
+        self._engine(pixels)
+        return time.perf_counter() - start
+
+
+def asked_in_turn(asked, count, rounds):
+    """Return dict of name → seconds an image, one sample a round; ``asked`` is a dict of name → seconds of a count."""
+    seconds = {name: [] for name in asked}
+    for _ in range(WARM_UP + rounds):
+        for name, ask in asked.items():
+            seconds[name].append(ask(count) / count)
+    return {name: samples[WARM_UP:] for name, samples in seconds.items()}

@@ -4,6 +4,7 @@ The service and the predictor take turns. Everything runs on this machine, clien
 its processors from the service.
 """
 import asyncio
+import os
 import re
 import signal
 import subprocess
@@ -46,6 +47,7 @@ class Load:
     statuses: dict    # of good clients
     faults: dict      # kind of fault → its answers
     memory: list      # MiB of the service, each second
+    processor: dict   # 'service' and 'clients' → seconds of processor time in the service's turns
 
     @property
     def ratio(self):
@@ -59,10 +61,13 @@ class Load:
     def table(self):
         """Return the lines to print."""
         p50, p99 = np.percentile(self.waits, [50, 99])
+        service, clients = self.processor['service'], self.processor['clients']
         return [f'service  {np.median(self.served):.1f} images/s, of turns {min(self.served):.1f} to '
                 f'{max(self.served):.1f}; wait p50 {p50:.2f} s, p99 {p99:.2f} s, {len(self.waits)} answers',
                 f'offline  {np.median(self.offline):.1f} images/s, of turns {min(self.offline):.1f} to '
                 f'{max(self.offline):.1f}; the service has {self.ratio:.2f} of it (at least {RATIO})',
+                f'clients  {clients:.0f} s of processor time, beside {service:.0f} s of the service: '
+                f'{clients / (clients + service):.0%} that the predictor does not pay',
                 f'memory   {self.memory[0]:.0f} MiB, at the end {self.memory[-1]:.0f}, largest '
                 f'{max(self.memory):.0f}: grown by {self.growth:.1%} (at most {GROWTH:.0%})',
                 f'status   {dict(sorted(self.statuses.items()))}; misbehaving '
@@ -75,7 +80,7 @@ class Load:
     def record(self):
         """Return all of it for the file."""
         return {'served': self.served, 'offline': self.offline, 'ratio': self.ratio, 'growth': self.growth,
-                'memory': self.memory, 'statuses': self.statuses, 'waits': np.percentile(
+                'memory': self.memory, 'processor': self.processor, 'statuses': self.statuses, 'waits': np.percentile(
                     self.waits, [1, 10, 25, 50, 75, 90, 99, 100]).tolist(),
                 'faults': {kind: dict(answers) for kind, answers in self.faults.items()}}
 
@@ -106,19 +111,22 @@ def measure(options):
 async def _alternate(process, port, predictor, images, options):
     turns = max(1, round(options.seconds / TURN))
     clients = _Clients(port, images)
-    served, offline, memory = [], [], []
+    served, offline, memory, processor = [], [], [], {'service': 0.0, 'clients': 0.0}
     await clients.load(options.clients, SETTLE)
     clients.forget()
     for _ in range(turns):
         watch = asyncio.ensure_future(_watch(process.pid, memory))
+        before, own = _processor_seconds(process.pid), time.process_time()
         served.append(await clients.load(options.clients, options.seconds / turns))
+        processor['clients'] += time.process_time() - own
+        processor['service'] += _processor_seconds(process.pid) - before
         watch.cancel()
         if process.poll() is not None:
             raise CheckFailed(f'the service ended with {process.returncode} under load')
         offline.append(_offline(predictor, images, options.seconds / turns / 2))
     return Load({'engine': predictor.engine, 'clients': options.clients, 'seconds': options.seconds,
                  'images': len(images), 'batch_size': predictor.batch_size}, served, offline, clients.waits,
-                dict(clients.statuses), clients.faults, memory)
+                dict(clients.statuses), clients.faults, memory, processor)
 
 
 def _offline(predictor, images, seconds):
@@ -128,6 +136,12 @@ def _offline(predictor, images, seconds):
         predictor.predict(batch)
         count += len(batch)
     return count / (time.perf_counter() - start)
+
+
+def _processor_seconds(pid):
+    """Return the seconds of processor time that a process has used, of user and kernel."""
+    fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf('SC_CLK_TCK')
 
 
 async def _watch(pid, memory):

@@ -7,7 +7,8 @@ import pytest
 
 import benchmarks
 from benchmarks import backbones as table_of_backbones
-from benchmarks import cluttered_mnist, engines, fusion, inference, samplers, training_loop, warn_inference
+from benchmarks import (cluttered_mnist, engines, fusion, inference, int8_speed, samplers, training_loop,
+                        warn_inference)
 from benchmarks.comparison import Comparison, spread
 from gluon_fgvc import backbones
 from gluon_fgvc.commands import benchmark, cli
@@ -256,3 +257,17 @@ def test_engines_take_turns(tmp_path, monkeypatch):
     found = json.loads(file.read_text())['networks']
     assert list(found) == ['mobilenetv2_0.25, 1 image', 'mobilenetv2_0.25, 2 images']
     assert all(next(iter(one['seconds'])) == 'auto' and len(one['seconds']) == 3 for one in found.values())
+
+
+@pytest.mark.parametrize('vnni', [True, False])
+def test_int8_is_timed_beside_the_fused_network(vnni, monkeypatch):
+    """Its target holds where the processor has instructions for it, and for networks that have one."""
+    monkeypatch.setattr(int8_speed, 'has_vnni', lambda: vnni)
+    monkeypatch.setattr(int8_speed, 'TARGETS', {'mobilenetv2_0.25': 0.5})
+    parser = argparse.ArgumentParser()
+    int8_speed.add_options(parser)
+    found = int8_speed.measure(parser.parse_args(
+        ['--backbone', 'mobilenetv2_0.25', '--size', '32', '--batch', '2', '--rounds', '2']))
+    assert list(found.seconds) == ['float32, mxnet_fused', 'float32, onnxruntime', 'int8']
+    assert all(len(times) == 2 and min(times) > 0 for times in found.seconds.values())
+    assert found.target == ({'int8': 0.5} if vnni else None)

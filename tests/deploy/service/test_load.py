@@ -19,6 +19,7 @@ def test_good_clients_are_answered_and_bad_ones_refused(tmp_path, monkeypatch):
         '--seconds', '4', '--engine', 'mxnet']))
     assert set(load.statuses) == {'200'} and load.statuses['200'] == len(load.waits) > 20
     assert len(load.served) == len(load.offline) == 2 and min(load.served + load.offline + load.memory) > 0
+    assert min(load.processor.values()) > 0
     assert set(load.faults['malformed']) == {'422'} and set(load.faults['oversized']) == {'413'}
-    assert load.faults['killed']['closed'] > 1 and len(load.table()) == 4
+    assert load.faults['killed']['closed'] > 1 and len(load.table()) == 5
     assert load.kept() == (load.ratio >= 0.9 and load.growth <= 0.05)
