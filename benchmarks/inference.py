@@ -9,7 +9,8 @@ from gluon_fgvc import backbones, config, deploy, methods
 from gluon_fgvc.commands import cli
 from gluon_fgvc.deploy.symbol import load_exported
 
-WARM_UP = 2  # rounds that are not counted
+WARM_UP = 2   # rounds that are not counted
+PAUSE = 0.05  # seconds between two libraries: threads of the one before wait for more work and take the processors
 
 
 def add_options(parser, size, batch):
@@ -74,5 +75,6 @@ def asked_in_turn(asked, count, rounds):
     seconds = {name: [] for name in asked}
     for _ in range(WARM_UP + rounds):
         for name, ask in asked.items():
+            time.sleep(PAUSE)
             seconds[name].append(ask(count) / count)
     return {name: samples[WARM_UP:] for name, samples in seconds.items()}
