@@ -95,18 +95,19 @@ def _write_int8(run, folder, options):
 
     quantizer = Quantizer(model, metadata, list(calibration), options.reduced_range, options.calibration)
     made, in_float, loss = search(quantizer, calibration[:COMPARED], accepts)
+    layers, in_float = len(quantizer.first) + len(quantizer.layers), [*quantizer.first, *in_float]
     where = f'{len(judged.labels)} images of the {judged.split} split'
     if made is None:
         raise CheckFailed(f'int8 loses {loss:.2f} points of accuracy on {where} with {len(in_float)} of '
-                          f"{len(quantizer.layers)} layers in float32; allowed is {options.loss:g} (--int8-loss); "
+                          f"{layers} layers in float32; allowed is {options.loss:g} (--int8-loss); "
                           f"'{formats.FILES['int8']}' was not written")
     entry = formats.save(folder, 'int8', made, {
         'opset': made.opset_import[0].version, 'loss_points': loss, 'judged_on': {'split': judged.split,
                                                                                  'images': len(judged.labels)},
-        'layers': len(quantizer.layers), 'in_float': in_float, 'reduced_range': options.reduced_range,
+        'layers': layers, 'in_float': in_float, 'reduced_range': options.reduced_range,
         'calibrated_on': len(calibration), 'calibration': options.calibration})
     return (f"{formats.FILES['int8']}: accuracy {-loss:+.2f} points on {where}, {len(in_float)} of "
-            f"{len(quantizer.layers)} layers in float32, {entry['bytes']:,} bytes")
+            f"{layers} layers in float32, {entry['bytes']:,} bytes")
 
 
 def _accuracy(model, judged):

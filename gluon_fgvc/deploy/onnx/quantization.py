@@ -1,19 +1,23 @@
-"""int8: weights and activations of 8 bits, with ranges from images of the run and the worst layers left in float32.
+"""int8: weights and activations of 8 bits, with ranges from images of the run; what loses most stays in float32.
 
 Convolutions and dense layers have a scale for each output channel; activations have one range each, measured on images
-(onnxruntime's static quantisation, QDQ). What loses most is found by quantising one layer at a time, and left out one
-by one until the accuracy holds.
+(onnxruntime's static quantisation, QDQ). Layers that read an image stay in float32: what their rounding
+does, all layers behind repeat. Of EfficientNet-Lite0 on photographs of solar cells 8 bits move the probabilities by
+0.0085 nats, and by 0.0026 without the first layer, of which the input alone is worth 0.007 and the weights 0.010. What
+loses most besides is found by quantising one layer at a time, and left out one by one until the accuracy holds.
 """
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from gluon_fgvc.deploy.onnx.runtime import OnnxModel, prepared
 
 LAYERS = ('Conv', 'Gemm')
 _PERCENTILE = 99.99  # of the values of an activation that its range holds
+_LOWEST = 'lowest_number'
 _AT_ONCE = 4  # images whose activations, some 100 MB, are in memory
 # What lies between layers, so that they hand on 8 bits.
 _BETWEEN = ('Add', 'MaxPool', 'AveragePool', 'GlobalAveragePool', 'Relu', 'Clip', 'Concat')
@@ -33,13 +37,14 @@ class Quantizer:
     def __init__(self, model, metadata, images, reduced_range=False, calibration='minmax'):
         self.model = onnx.shape_inference.infer_shapes(model)
         self._metadata, self._reduced_range = metadata, reduced_range
-        self._fixed = _keep_in_float(self.model)
+        self.first = _reading_an_image(self.model)  # names of layers
+        self._fixed = [*_keep_in_float(self.model), *self.first]
         self._ranges = _ranges(self.model, metadata, images, calibration)
 
     @property
     def layers(self):
         """Names of what can be quantised, in the order of computation."""
-        return [node.name for node in self.model.graph.node if node.op_type in LAYERS]
+        return [node.name for node in self.model.graph.node if node.op_type in LAYERS and node.name not in self.first]
 
     def quantized(self, in_float=()):
         """Return the int8 ModelProto with the layers ``in_float`` left as they are."""
@@ -53,6 +58,7 @@ class Quantizer:
             nodes_to_exclude=[*self._fixed, *in_float], op_types_to_quantize=[*LAYERS, *_BETWEEN], extra_options={})
         quantizer.quantize_model()
         model = quantizer.model.model
+        _shield(model.graph, in_float)
         del model.graph.value_info[:]
         return model
 
@@ -76,6 +82,18 @@ class Quantizer:
         return {layer: divergence(self.only(layer)) for layer in self.layers}
 
 
+def _reading_an_image(model):
+    """Return the names of layers that read the input, as it is or sampled, and not what another layer made of it."""
+    images, names = {model.graph.input[0].name}, []
+    for node in model.graph.node:
+        if node.input and node.input[0] in images:
+            if node.op_type in LAYERS:
+                names.append(node.name)
+            else:
+                images.update(node.output)
+    return names
+
+
 def _keep_in_float(model):
     """Return the names of operators that are arithmetic, not layers: where to sample an image, and scaling by numbers.
 
@@ -90,6 +108,23 @@ def _keep_in_float(model):
             if node.op_type not in LAYERS:
                 names.append(node.name)
     return names
+
+
+def _shield(graph, layers):
+    """Keep onnxruntime from quantising the weights of ``layers`` when it opens the model.
+
+    From 1.21 on it does so wherever a layer in float32 lies between two quantised tensors, an activation included, and
+    with one scale for all channels, which makes more of an error than int8 by channel (``WeightBiasQuantization``). The
+    larger of a value and the lowest number is the value; with it in between, it sees no such place.
+    """
+    if not layers:
+        return
+    graph.initializer.append(numpy_helper.from_array(np.array(np.finfo(np.float32).min), _LOWEST))
+    for i, node in reversed(list(enumerate(graph.node))):
+        if node.name in layers and node.op_type in LAYERS:
+            name, inner = node.output[0], f'{node.output[0]}_float'
+            node.output[0] = inner
+            graph.node.insert(i + 1, onnx.helper.make_node('Max', [inner, _LOWEST], [name], f'{node.name}_float'))
 
 
 def _ranges(model, metadata, images, calibration):
