@@ -95,7 +95,7 @@ def _write_int8(run, folder, options):
 
     quantizer = Quantizer(model, metadata, list(calibration), options.reduced_range, options.calibration)
     made, in_float, loss = search(quantizer, calibration[:COMPARED], accepts)
-    layers, in_float = len(quantizer.first) + len(quantizer.layers), [*quantizer.first, *in_float]
+    layers = len(quantizer.layers)
     where = f'{len(judged.labels)} images of the {judged.split} split'
     if made is None:
         raise CheckFailed(f'int8 loses {loss:.2f} points of accuracy on {where} with {len(in_float)} of '

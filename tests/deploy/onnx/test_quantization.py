@@ -50,14 +50,14 @@ def weights(model):
             if array.data_type == onnx.TensorProto.INT8}
 
 
-def test_all_layers_but_the_first_are_quantised_and_compute_nearly_the_same(exported, quantizer):
+def test_all_layers_are_quantised_and_compute_nearly_the_same(exported, quantizer):
     model, metadata, pixels = exported
     made = quantizer.quantized()
-    assert in_8_bits(made) == quantizer.layers and len(quantizer.layers) == 4
-    assert quantizer.first == [node.name for node in model.graph.node if node.op_type == 'Conv'][:1]
+    assert in_8_bits(made) == quantizer.layers and len(quantizer.layers) == 5
+    assert quantizer.first == quantizer.layers[:1]
     expected, found = (OnnxModel(m, metadata)(pixels) for m in (model, made))
     assert 1e-6 < np.abs(found - expected).max() < 0.05
-    assert sum(array.size for array in weights(made).values()) >= 3 * 16 * 16 * 9 + 3 * 16
+    assert sum(array.size for array in weights(made).values()) >= 16 * 3 * 9 + 3 * 16 * 16 * 9 + 3 * 16
 
 
 def test_layers_can_be_left_out(quantizer):
@@ -66,7 +66,7 @@ def test_layers_can_be_left_out(quantizer):
     assert in_8_bits(quantizer.only(first)) == [first]
 
 
-@pytest.mark.parametrize('layer', range(4))
+@pytest.mark.parametrize('layer', range(5))
 def test_layers_left_out_stay_so_when_the_model_is_opened(layer, quantizer, tmp_path):
     """onnxruntime quantises weights by itself where it sees a layer between two quantised tensors."""
     import onnxruntime
@@ -77,7 +77,7 @@ def test_layers_left_out_stay_so_when_the_model_is_opened(layer, quantizer, tmp_
     onnxruntime.InferenceSession(quantizer.quantized([name]).SerializeToString(), options,
                                  providers=['CPUExecutionProvider'])
     opened = in_8_bits(onnx.load(tmp_path / 'opened.onnx'))
-    assert name not in opened and len(opened) == 3
+    assert name not in opened and len(opened) == 4
 
 
 def test_reduced_range_is_7_bits(exported, quantizer):
@@ -123,8 +123,16 @@ def test_search_leaves_out_the_worst_until_it_is_accepted(exported, quantizer):
 
     model, in_float, measured = search(quantizer, exported[2], accepts)
     assert in_float == worst[:2] and measured == 3 and in_8_bits(model) == seen[-1]
-    assert [len(layers) for layers in seen] == [4, 3, 2] and not set(seen[-1]) & set(in_float)
+    assert [len(layers) for layers in seen] == [5, 4, 3] and not set(seen[-1]) & set(in_float)
     assert search(quantizer, exported[2], lambda model: (False, 'no')) == (None, worst[:2], 'no')  # half of the layers
+
+
+def test_a_first_layer_that_moves_much_stays_in_float(exported, quantizer, monkeypatch):
+    first, pixels = quantizer.layers[0], exported[2]
+    accepts = lambda model: (True, len(in_8_bits(model)))  # noqa: E731
+    assert search(quantizer, pixels, accepts)[1:] == ([], 5)
+    monkeypatch.setattr(quantizer, 'damage', lambda images, layers: {layer: 3e-3 for layer in layers})
+    assert search(quantizer, pixels, accepts)[1:] == ([first], 4)
 
 
 def test_where_to_look_is_not_computed_in_8_bits():
