@@ -22,6 +22,7 @@ def add_options(parser):
     """Add the options that :func:`measure` reads."""
     parser.add_argument('--backbone', default='efficientnet_lite0', metavar='NAME', help='default: %(default)s')
     parser.add_argument('--reduced-range', action='store_true', help='weights of 7 bits, for processors without VNNI')
+    parser.add_argument('--first-in-float', action='store_true', help='as where the first layer moves much')
     inference.add_options(parser, size=224, batch=16)
 
 
@@ -44,10 +45,12 @@ def measure(options):
             raise ConfigError(f"--backbone '{options.backbone}': {reason}") from None
         exact = conversion.model_of(model, metadata)
         noise = list(inference.random_pixels(CALIBRATION, options.size))
+        quantizer = Quantizer(exact, metadata, noise, options.reduced_range)
+        int8 = quantizer.quantized(quantizer.first if options.first_in_float else ())
         opened = {'float32, mxnet_fused': fused, 'float32, onnxruntime': OnnxModel(exact, metadata),
-                  'int8': OnnxModel(Quantizer(exact, metadata, noise, options.reduced_range).quantized(), metadata)}
+                  'int8': OnnxModel(int8, metadata)}
         seconds = inference.asked_in_turn({name: inference.Asked(engine, options.size)
                                            for name, engine in opened.items()}, options.batch, options.rounds)
     target = TARGETS.get(options.backbone) if has_vnni() else None
     return Comparison({'vnni': has_vnni(), **{key: getattr(options, key) for key in (
-        'backbone', 'reduced_range', 'size', 'batch', 'rounds')}}, 'image', seconds, target and {'int8': target})
+        'backbone', 'reduced_range', 'first_in_float', 'size', 'batch', 'rounds')}}, 'image', seconds, target and {'int8': target})
