@@ -52,5 +52,6 @@ def measure(options):
         seconds = inference.asked_in_turn({name: inference.Asked(engine, options.size)
                                            for name, engine in opened.items()}, options.batch, options.rounds)
     target = TARGETS.get(options.backbone) if has_vnni() else None
-    return Comparison({'vnni': has_vnni(), **{key: getattr(options, key) for key in (
-        'backbone', 'reduced_range', 'first_in_float', 'size', 'batch', 'rounds')}}, 'image', seconds, target and {'int8': target})
+    settings = {key: getattr(options, key) for key in ('backbone', 'reduced_range', 'first_in_float', 'size', 'batch',
+                                                       'rounds')}
+    return Comparison({'vnni': has_vnni(), **settings}, 'image', seconds, target and {'int8': target})

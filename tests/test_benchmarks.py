@@ -7,8 +7,7 @@ import pytest
 
 import benchmarks
 from benchmarks import backbones as table_of_backbones
-from benchmarks import (cluttered_mnist, engines, fusion, inference, int8_speed, samplers, training_loop,
-                        warn_inference)
+from benchmarks import cluttered_mnist, engines, fusion, inference, int8_speed, samplers, training_loop, warn_inference
 from benchmarks.comparison import Comparison, spread
 from gluon_fgvc import backbones
 from gluon_fgvc.commands import benchmark, cli

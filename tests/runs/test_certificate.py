@@ -174,8 +174,8 @@ def test_int8_that_loses_too_much_is_not_written(opened, exported, monkeypatch):
 
 
 def test_the_benchmark_tells_what_8_bits_cost(trained):
-    found = int8.measure(argparse.Namespace(run='run', data_root=None, images=12, split=None, ways=['onnxruntime-minmax',
-                                                                                       'mxnet-naive']))
+    found = int8.measure(argparse.Namespace(run='run', data_root=None, images=12, split=None,
+                                            ways=['onnxruntime-minmax', 'mxnet-naive']))
     float32, ours, mxnets = found.rows.values()
     assert float32['divergence'] == 0 and float32['agreement'] == 1
     for row in (ours, mxnets):
