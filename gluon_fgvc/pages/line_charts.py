@@ -163,7 +163,8 @@ def write_lines(path, lines, x_label, y_label, powers_of_two=False, log_y=False)
     columns = 2 if max(len(line.name) for line in lines) < 32 else 1
     width, height = COMPARED
     legend = 19 * -(-len(lines) // columns) + 8
-    with figure.drawing(width, height + legend, (50, 14, 12, 46 + legend)) as drawing:
+    left = 62 if log_y and min(values) < 0.01 else 50  # the width of '0.001'
+    with figure.drawing(width, height + legend, (left, 14, 12, 46 + legend)) as drawing:
         axes = drawing.axes
         for place, line in enumerate(lines):
             style = {'color': colour(SERIES[place % len(SERIES)]),
