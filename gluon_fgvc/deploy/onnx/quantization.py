@@ -166,7 +166,7 @@ def search(quantizer, images, accepts, most=0.5):
     if good:
         return model, sensitive, measured
     damage = quantizer.damage(images)
-    worst = [*sensitive, *sorted(damage.keys() - set(sensitive), key=damage.get, reverse=True)]
+    worst = [*sensitive, *(layer for layer in sorted(damage, key=damage.get, reverse=True) if layer not in sensitive)]
     count, limit = len(sensitive), int(len(worst) * most)
     while count < limit:
         count = min(limit, count + max(1, count // 2))  # 1, 2, 3, 4, 6, 9, 13, …
