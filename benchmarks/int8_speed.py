@@ -22,7 +22,8 @@ def add_options(parser):
     """Add the options that :func:`measure` reads."""
     parser.add_argument('--backbone', default='efficientnet_lite0', metavar='NAME', help='default: %(default)s')
     parser.add_argument('--reduced-range', action='store_true', help='weights of 7 bits, for processors without VNNI')
-    parser.add_argument('--first-in-float', action='store_true', help='as exports have it where that layer moves the probabilities by much')
+    parser.add_argument('--first-in-float', action='store_true',
+                        help='as exports have it where that layer moves the probabilities by much')
     inference.add_options(parser, size=224, batch=16)
 
 
