@@ -70,5 +70,6 @@ def measure(options):
             raise ConfigError(f"--runs: '{name}' is not a run with data.habitat")
         found = read_predictions(RunFolder(name).predictions)
         labels, predicted = np.array([[row.label, row.predicted] for row in found]).T
-        rows[name] = habit(labels, predicted, np.array([reader.habitats.place(index)[0] for index in range(len(found))]))
+        textures = np.array([reader.habitats.place(index)[0] for index in range(len(found))])
+        rows[name] = habit(labels, predicted, textures)
     return Reading({'runs': len(rows)}, rows)
