@@ -15,7 +15,7 @@ from gluon_fgvc.engine import optim, phases
 from gluon_fgvc.engine.monitor import Monitor
 from gluon_fgvc.engine.step import Shard, Step, named, weighted_sum
 from gluon_fgvc.methods.base import Explanation, Method
-from gluon_fgvc.nn.parameters import compile_net, structural
+from gluon_fgvc.nn.parameters import compile_net, structural, walk
 from tests.rounding import assert_fused_alike
 
 IMAGES, CLASSES, SIDE = 3, 4, 64
@@ -216,25 +216,57 @@ def test_what_is_deployed_gives_the_logits_of_net(name, hybridized):
         np.testing.assert_array_equal(method.net(photographs()).asnumpy(), expected)  # which it has left alone
 
 
+def take_step(method, phase):
+    """Enter ``phase`` and take one step; return the names of what learns and of what moved, and the monitor's row."""
+    learning = phases.enter(phase, method.train_net, True)
+    parameters = structural(method.train_net)
+    trainer = optim.make_trainer(parameters, SGD(lr=1e-2), 'device')
+    before = {key: parameter.data().asnumpy() for key, parameter in parameters.items()}
+    monitor = Monitor(f"epoch 1, phase '{phase.name}'")
+    shard = Shard(photographs(), labels(), labels())
+    method.step(Step(method, phase, method.train_net, trainer, [shard], monitor, 0))
+    mx.nd.waitall()
+    moved = {key for key, parameter in parameters.items() if (parameter.data().asnumpy() != before[key]).any()}
+    return set(learning), moved, monitor.row()
+
+
+def distinct_phases(method):
+    return dict((phase.name, phase) for phase in method.phases(max(EPOCHS))).values()
+
+
+def statistics_among(names):
+    return {name for name in names if name.endswith(('running_mean', 'running_var'))}
+
+
 @each_method
 def test_steps_train_what_the_first_phase_says(name):
     """In each phase, one step from one batch moves what may learn, and nothing else; all losses are watched."""
     method = create(name)
-    for phase in dict((phase.name, phase) for phase in method.phases(max(EPOCHS))).values():
-        learning = phases.enter(phase, method.train_net, True)
-        parameters = structural(method.train_net)
-        trainer = optim.make_trainer(parameters, SGD(lr=1e-2), 'device')
-        before = {key: parameter.data().asnumpy() for key, parameter in parameters.items()}
-        monitor = Monitor(f"epoch 1, phase '{phase.name}'")
-        shard = Shard(photographs(), labels(), labels())
-        method.step(Step(method, phase, method.train_net, trainer, [shard], monitor, 0))
-        mx.nd.waitall()
-        moved = {key for key, parameter in parameters.items() if (parameter.data().asnumpy() != before[key]).any()}
-        statistics = {key for key in moved if key.endswith(('running_mean', 'running_var'))}
-        assert moved - statistics <= set(learning) and moved & set(learning), phase.name
+    for phase in distinct_phases(method):
+        learning, moved, row = take_step(method, phase)
+        statistics = statistics_among(moved)
+        assert moved - statistics <= learning and moved & learning, phase.name
         assert not (statistics and phase.batch_norm == 'fixed'), phase.name
-        row = monitor.row()
         assert np.isfinite(row['train_loss']) and 0 <= row['train_top1'] <= 1
+
+
+@each_method
+def test_held_statistics_stay_in_every_phase(name):
+    """`backbone.batch_norm: fixed`: no statistic of a pretrained backbone moves; those that the method adds do."""
+    method = create(name)
+    own = {f'{path}.{key}' for path, block in walk(method.train_net) if isinstance(block, backbones.Backbone)
+           for key in block._collect_params_with_prefix()}
+    added = statistics_among(structural(method.train_net)) - own
+    for _, block in walk(method.train_net):
+        if isinstance(block, backbones.Backbone):
+            block.pretrained = True
+    backbones.hold_pretrained_statistics(method.train_net)
+    seen = set()
+    for phase in distinct_phases(method):
+        learning, moved, _ = take_step(method, phase)
+        assert not statistics_among(moved) & own and moved & learning, phase.name
+        seen |= moved
+    assert not added or added & seen
 
 
 @each_method

@@ -20,8 +20,10 @@ from gluon_fgvc.backbones import (
 from gluon_fgvc.backbones.base import Backbone
 from gluon_fgvc.backbones.widths import read_plan
 from gluon_fgvc.errors import ConfigError, did_you_mean
+from gluon_fgvc.nn.held_statistics import hold_statistics
+from gluon_fgvc.nn.parameters import walk
 
-__all__ = ['Backbone', 'available', 'build', 'get', 'read_plan', 'twin']
+__all__ = ['Backbone', 'available', 'build', 'get', 'hold_pretrained_statistics', 'read_plan', 'twin']
 
 _MODULES = cluttered_cnn, efficientnet_lite, wide_resnet, zoo
 _BUILDERS = {name: module.build for module in _MODULES for name in module.NAMES}
@@ -86,7 +88,15 @@ def get(name, weights='none', global_pool='gap', ctx=mx.cpu(), root=None, output
     backbone.initialize(mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2), ctx=ctx)
     if path:
         loading.load_into(backbone, backbone.namings, path)
+        backbone.pretrained = True
     return backbone
+
+
+def hold_pretrained_statistics(net):
+    """Keep the running statistics of every :class:`Backbone` within ``net`` that got weights, in all phases."""
+    for _, block in walk(net):
+        if isinstance(block, Backbone) and block.pretrained:
+            hold_statistics(block)
 
 
 def twin(backbone):
@@ -99,5 +109,5 @@ def twin(backbone):
     other.initialize(ctx=next(iter(values.values())).list_ctx())
     for name, parameter in own.items():
         parameter.set_data(values[name].data(parameter.list_ctx()[0]))
-    other.source_classifier = backbone.source_classifier
+    other.source_classifier, other.pretrained = backbone.source_classifier, backbone.pretrained
     return other

@@ -51,7 +51,8 @@ class Backbone(gluon.HybridBlock):
     for each of :meth:`rectified_maps`, whether it is never negative;
     ``pool_units``; ``built_as``, what :func:`gluon_fgvc.backbones.twin` repeats; ``source_classifier``, which is None
     or (weight (K0,C), bias (K0,), class names or None), what was on top of the pooled vector when the weights were
-    trained; ``namings``, the tuple of :class:`Naming` of the files that fit, its own structural names first.
+    trained; ``namings``, the tuple of :class:`Naming` of the files that fit, its own structural names first;
+    ``pretrained``, whether weights were loaded.
 
     Inputs: images (N,3,H,W), normalised. Outputs: map (N,channels[-1],h,w), about H/strides[-1] high: convolutions
     and pools round as they were trained, and those of AlexNet, Inception and SqueezeNet cut a few pixels off.
@@ -69,7 +70,7 @@ class Backbone(gluon.HybridBlock):
         for stage_name, layers in zip(self.stage_names, stages):
             setattr(self, stage_name, _sequential(layers))
         self.mean, self.std = tuple(mean), tuple(std)
-        self.source_classifier, self.namings = None, (self.naming(),)
+        self.source_classifier, self.namings, self.pretrained = None, (self.naming(),), False
         self.infer_shapes()
         if POOLS[global_pool]:
             self.pool = ISQRTCov(POOLS[global_pool], in_channels=self.channels[-1], prefix=f'{name}_pool_')

@@ -157,6 +157,10 @@ class BackboneConfig:
         None, 'stride of the last map instead of its own (32); null changes nothing', choices=(None, 8, 16))
     dilate: bool = option(True, 'with output_stride: spread the convolutions behind a stride that is gone')
     widths: Optional[str] = option(None, 'path of a channel plan as fgvc prune writes it; null is all channels')
+    batch_norm: str = option('method', "whose statistics the pretrained BatchNorm layers use in training: 'method' as "
+                                       "each phase of the method says, 'fixed' their running ones in all phases, as is "
+                                       'better for few images a class; layers that a method adds are not concerned',
+                             choices=('method', 'fixed'))
     dropout: float = option(0.0, 'fraction of channels dropped between the convolutions of a block in training; for '
                                  'the wide ResNets warn_wideresnet*', minimum=0, below=1)
 

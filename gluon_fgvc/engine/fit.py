@@ -100,8 +100,11 @@ class Training:
         if self.method.net is not self.method.train_net:
             compile_net(self.method.net, self.cfg.run.hybridize)
         self.feed, cheaper = self._feeds.of(phase, self.cfg.train, self.cfg.run.hybridize)
+        statistics = phase.batch_norm
+        if statistics == 'moving' and self.cfg.backbone.batch_norm == 'fixed':
+            statistics += ", the backbone's fixed"
         self.log.line(f"phase '{phase.name}': {len(learning)} of {len(self.parameters)} parameters learn, BatchNorm "
-                      f'statistics {phase.batch_norm}' + (f'; {cheaper}' if cheaper else ''))
+                      f'statistics {statistics}' + (f'; {cheaper}' if cheaper else ''))
 
     def keep(self, state, trainer):
         """Write the checkpoint 'last' and return the hash of its parameters; None if it is there already."""

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 from mxnet.gluon import Constant, nn
 
 from gluon_fgvc.errors import ConfigError
+from gluon_fgvc.nn.held_statistics import is_held
 from gluon_fgvc.nn.parameters import compile_net, matching, structural
 
 
@@ -66,7 +67,7 @@ def _set_statistics(block, fixed, momentum):
     # grad_req does not hold statistics still and record(train_mode=False) gives wrong gradients on
     # MXNet 1.9.1; this switch is the one that is exact in forward and backward.
     if isinstance(block, nn.BatchNorm):
-        block._kwargs['use_global_stats'] = fixed
+        block._kwargs['use_global_stats'] = fixed or is_held(block)
         if not hasattr(block, 'own_momentum'):
             block.own_momentum = block._kwargs['momentum']
         block._kwargs['momentum'] = block.own_momentum if momentum is None else momentum

@@ -1,6 +1,7 @@
 """BatchNorm over the images of all devices of the process (Ioffe and Szegedy 2015; over devices, Peng et al. 2018)."""
 from mxnet.gluon import nn
 
+from gluon_fgvc.nn.held_statistics import is_held
 from gluon_fgvc.nn.parameters import walk
 from gluon_fgvc.nn.vector_batch_norm import VectorBatchNorm
 
@@ -20,10 +21,12 @@ class SyncBatchNorm(nn.BatchNorm):
 def synchronise(net, devices):
     """Turn every BatchNorm of ``net`` into one over ``devices`` devices, in place; parameters and names stay.
 
+    Layers whose statistics are held have none of a batch, and are left alone.
+
     :returns: how many there are.
     """
     layers = [block for _, block in walk(net) if type(block) in (nn.BatchNorm, VectorBatchNorm)
-              and block._kwargs['axis'] == 1]
+              and block._kwargs['axis'] == 1 and not is_held(block)]
     for block in layers:
         block.__class__, block.devices = SyncBatchNorm, devices
     return len(layers)

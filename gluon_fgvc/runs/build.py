@@ -77,6 +77,9 @@ def build_method(cfg, num_classes, contexts):
                              ctx=contexts, output_stride=cfg.backbone.output_stride, dilate=cfg.backbone.dilate,
                              plan=cfg.backbone.widths, dropout=cfg.backbone.dropout)
     method = methods.create(cfg.method.name, backbone, num_classes, cfg.method.options)
+    if cfg.backbone.batch_norm == 'fixed':
+        for net in (method.train_net, method.net):
+            backbones.hold_pretrained_statistics(net)
     if cfg.run.sync_batch_norm and len(contexts) > 1:
         for net in (method.train_net, method.net):
             synchronise(net, len(contexts))

@@ -35,6 +35,7 @@ def train(cfg, folder, *, test=True, source=None, init_from=None):
     if cfg.run.tensorboard:
         tensorboard.check_installed()
     contexts = contexts_of(cfg.run.contexts)
+    _check_backbone(cfg)
     _check_contexts(cfg, contexts)
     group = team.join(cfg.run.kvstore)
     source = source or data.build(cfg.data)
@@ -69,6 +70,13 @@ def _check_name(folder):
     except UnicodeEncodeError:
         raise CheckpointError(f"run folder '{folder}' is not named in UTF-8, and MXNet writes no file into such; name "
                               'another') from None
+
+
+def _check_backbone(cfg):
+    """Refuse statistics that are to be kept where there are none."""
+    if cfg.backbone.batch_norm == 'fixed' and cfg.backbone.weights == 'none':
+        raise ConfigError("backbone.batch_norm: 'fixed' keeps the statistics of pretraining, and backbone.weights is "
+                          "'none'; use 'method'")
 
 
 def _check_contexts(cfg, contexts):
