@@ -7,10 +7,21 @@ import pytest
 
 import benchmarks
 from benchmarks import backbones as table_of_backbones
-from benchmarks import cluttered_mnist, engines, fusion, inference, int8_speed, samplers, training_loop, warn_inference
+from benchmarks import (
+    cluttered_mnist,
+    engines,
+    fusion,
+    inference,
+    int8_speed,
+    relu6,
+    samplers,
+    training_loop,
+    warn_inference,
+)
 from benchmarks.comparison import Comparison, spread
 from gluon_fgvc import backbones
 from gluon_fgvc.commands import benchmark, cli
+from gluon_fgvc.errors import ConfigError
 
 TINY = ['--backbone', 'mobilenetv2_0.25', '--size', '64', '--batch', '4', '--steps', '3', '--rounds', '2']
 
@@ -214,6 +225,14 @@ def test_fused_prediction_takes_turns_with_the_exported():
     result = fusion.measure(options_of(fusion, '--backbone', SMALL, '--size', '32', '--batch', '2', '--rounds', '3'))
     assert {name: len(samples) for name, samples in result.seconds.items()} == {'exported': 3, 'fused': 3}
     assert result.kept() and result.settings['backbone'] == SMALL
+
+
+def test_both_forms_of_relu6_take_turns():
+    words = '--size', '32', '--batch', '2', '--rounds', '3'
+    result = relu6.measure(options_of(relu6, '--backbone', 'mobilenetv2_0.25', *words))
+    assert {name: len(samples) for name, samples in result.seconds.items()} == {'clip alone': 3, 'after a ReLU': 3}
+    with pytest.raises(ConfigError, match="'resnet18_v1' has no ReLU6"):
+        relu6.measure(options_of(relu6, '--backbone', 'resnet18_v1', *words))
 
 
 def test_throughput_of_cluttered_mnist(monkeypatch):

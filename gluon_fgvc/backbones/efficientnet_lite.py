@@ -10,6 +10,7 @@ from mxnet import gluon
 from mxnet.gluon import nn
 
 from gluon_fgvc.backbones.base import Backbone, Naming
+from gluon_fgvc.nn.relu6 import relu6
 
 # repeat, kernel, stride of the first, expansion, channels; the stem runs up to the first stage
 _STEM = [(1, 3, 1, 1, 16)]
@@ -22,15 +23,6 @@ _SCALES = {'efficientnet_lite0': (1.0, 1.0, 224), 'efficientnet_lite1': (1.0, 1.
            'efficientnet_lite2': (1.1, 1.2, 260)}
 NAMES = tuple(_SCALES)
 _MEAN, _STD = (127 / 255,) * 3, (128 / 255,) * 3
-
-
-def _relu6(F, x):
-    """``F.clip(x, 0, 6)``, which is branchy code on CPU: after a ReLU its branches are predictable.
-
-    A training step on one core takes 0.6 of the time. (`minimum` in place of `clip` looks cheaper, but
-    its gradient is written in place, and the BatchNorm before it is then twenty times slower.)
-    """
-    return F.clip(F.Activation(x, act_type='relu'), 0, 6)
 
 
 class Convolution(gluon.HybridBlock):
@@ -59,7 +51,7 @@ class Convolution(gluon.HybridBlock):
         if self.pad:
             x = F.pad(x, mode='constant', pad_width=(0, 0, 0, 0, *self.pad, *self.pad))
         x = self.bn(self.conv(x))
-        return x if self._linear else _relu6(F, x)
+        return x if self._linear else relu6(F, x)
 
 
 class _Block(gluon.HybridBlock):

@@ -15,6 +15,7 @@ from mxnet import gluon, sym
 from mxnet.gluon import nn
 
 from gluon_fgvc.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, Naming, strides_of
+from gluon_fgvc.nn.relu6 import ReLU6
 
 NAMES = (
     *(f'resnet{depth}_{version}' for depth in (18, 34, 50, 101, 152) for version in ('v1', 'v1b', 'v2')),
@@ -63,7 +64,14 @@ def _zoo_net(name):
     net = model_zoo.get_model(name, **kwargs)
     if name.startswith('resnest'):
         net.apply(_without_drop_block)
+    net.apply(_with_quick_relu6)
     return net
+
+
+def _with_quick_relu6(block):
+    """Let the ReLU6 of MobileNetV2 and V3, of which MXNet and GluonCV each have one, compute as ours does."""
+    if type(block).__name__.lower() == 'relu6':
+        block.__class__ = ReLU6
 
 
 def _without_drop_block(block):

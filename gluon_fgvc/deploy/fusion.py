@@ -54,7 +54,8 @@ def fuse(graph, name, images):
 def _without_needless_relu(text):
     """Return a graph (JSON) without each ReLU whose values a clip at 0 or above takes, which it does not change.
 
-    EfficientNet-Lite has them, since training is faster with both; but only a clip by itself can be fused.
+    ReLU6 has them (:mod:`gluon_fgvc.nn.relu6`), since training is faster with both; but only a clip by itself can be
+    fused.
     """
     graph = json.loads(text)
     nodes = graph['nodes']
