@@ -28,8 +28,10 @@ def test_it_is_the_books_configuration_but_for_the_network():
     assert replace(ours, backbone=scratch.backbone, train=replace(ours.train, accumulate=1)) == scratch
 
 
-def test_both_halves_of_the_recipe_see_the_same_images():
-    tuned, scratch = load('hotdog_efficientnet_lite0_recipe'), load('hotdog_efficientnet_lite0_scratch_recipe')
+def test_both_halves_of_the_recipe_see_the_same_images_in_two_sizes():
+    smaller = 'data.train.random_resized_crop=128', 'data.eval.resize=[144,144]'
+    tuned = load('hotdog_efficientnet_lite0_recipe', *smaller)
+    scratch = load('hotdog_efficientnet_lite0_scratch_recipe')
     assert tuned.data == scratch.data and scratch.train.epochs == 4 * tuned.train.epochs
     assert scratch.backbone.weights == 'none' and scratch.train.optimizer.layer_decay == 1
 
@@ -47,7 +49,9 @@ def test_all_methods_on_birds_share_data_and_recipe(monkeypatch):
         rate = replace(cfg.train.optimizer, lr=plain.train.optimizer.lr) if name == 'linear-probe' else \
             cfg.train.optimizer
         assert replace(cfg.train, optimizer=rate) == plain.train and cfg.backbone == plain.backbone
-        if name != 'tasn':
+        if name == 'plain-larger-test':
+            assert replace(cfg.data, eval=plain.data.eval) == plain.data
+        elif name != 'tasn':
             assert cfg.data == plain.data
 
 
