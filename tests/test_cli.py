@@ -317,7 +317,7 @@ def test_a_loss_that_is_not_finite(here, fails, call):
     fails(1, ('is not finite at step', 'epoch 1', 'lower train.optimizer.lr'), 'train', '--cfg', 'cfg.yaml',
           'train.optimizer.lr=1e30', 'backbone.name=mobilenetv3_small')
     assert not list(here.rglob('last.json'))
-    # ReLU turns NaN into 0 on CPUs, which hides it from the loss, as MobileNetV3's hard swish does not; parameters show it.
+    # ReLU turns NaN into 0 on CPUs and hides it from the loss, as MobileNetV3's hard swish does not.
     fails(1, ('is not finite after epoch 1', 'lower train.optimizer.lr'), 'train', '--cfg', 'cfg.yaml',
           'train.optimizer.lr=1e30')
     assert not list(here.rglob('last.json'))
