@@ -6,7 +6,7 @@ def relu6(F, x):
     """``F.clip(x, 0, 6)``, which is branchy code on CPU: after a ReLU its branches are predictable.
 
     A training step of EfficientNet-Lite0 on one core takes 0.6 of the time. (`minimum` in place of `clip` looks
-    cheaper, but its gradient is written in place, and the BatchNorm before it is then twenty times slower.)
+    cheaper, but the BatchNorm before it is then twenty times slower: docs/architecture.md says why.)
     """
     return F.clip(F.Activation(x, act_type='relu'), 0, 6)
 
