@@ -158,8 +158,8 @@ class BackboneConfig:
     dilate: bool = option(True, 'with output_stride: spread the convolutions behind a stride that is gone')
     widths: Optional[str] = option(None, 'path of a channel plan as fgvc prune writes it; null is all channels')
     batch_norm: str = option('method', "whose statistics the pretrained BatchNorm layers use in training: 'method' as "
-                                       "each phase of the method says, 'fixed' their running ones in all phases, as is "
-                                       'better for few images a class; layers that a method adds are not concerned',
+                                       "each phase of the method says, 'fixed' their running ones in all phases, which "
+                                       'is often better for few images a class; layers that a method adds keep moving',
                              choices=('method', 'fixed'))
     dropout: float = option(0.0, 'fraction of channels dropped between the convolutions of a block in training; for '
                                  'the wide ResNets warn_wideresnet*', minimum=0, below=1)
