@@ -159,7 +159,7 @@ class BackboneConfig:
     widths: Optional[str] = option(None, 'path of a channel plan as fgvc prune writes it; null is all channels')
     batch_norm: str = option('method', "whose statistics the pretrained BatchNorm layers use in training: 'method' as "
                                        "each phase of the method says, 'fixed' their running ones in all phases, which "
-                                       'is often better for few images a class; layers that a method adds keep moving',
+                                       'is often better for few images a class; layers that a method adds are not held',
                              choices=('method', 'fixed'))
     dropout: float = option(0.0, 'fraction of channels dropped between the convolutions of a block in training; for '
                                  'the wide ResNets warn_wideresnet*', minimum=0, below=1)
