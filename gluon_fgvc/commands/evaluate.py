@@ -43,7 +43,7 @@ def main(argv=None):
         raise ConfigError('--export is for one RUN, and needs --engine (auto is the fastest)')
 
     from gluon_fgvc import runs
-    contexts = runs.contexts_of(cli.contexts_setting(args.gpus)) if args.gpus is not None else None
+    contexts = runs.contexts_from(cli.contexts_setting(args.gpus)) if args.gpus is not None else None
     opened = []
     for folder in args.ensemble or [args.run]:
         opened.append(runs.open_run(folder, args.which, contexts, data_root=args.data_root))

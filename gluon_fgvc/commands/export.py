@@ -48,7 +48,7 @@ def main(argv=None):
     if 'int8' in args.format and not args.reduced_range and not conversion.has_vnni():
         warnings.warn('this processor has no VNNI, and without it sums of 8-bit products saturate: int8 may lose '
                       'several points here that it keeps elsewhere; --reduced-range avoids it')
-    opened = runs.open_run(args.run, args.which, runs.contexts_of('cpu0'), data_root=args.data_root)
+    opened = runs.open_run(args.run, args.which, runs.contexts_from('cpu0'), data_root=args.data_root)
     if args.format:
         opened.source  # what the formats are judged by: if it is gone, tell before anything is written  # noqa: B018
     cfg, images = opened.cfg, real_images(opened.cfg, args.images)

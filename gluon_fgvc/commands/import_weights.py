@@ -65,7 +65,7 @@ def deployed_by(args):
     from gluon_fgvc import runs
     from gluon_fgvc.backbones import convert
     name, _ = source(args)
-    opened = runs.open_run(args.source, args.which, runs.contexts_of('cpu0'))
+    opened = runs.open_run(args.source, args.which, runs.contexts_from('cpu0'))
     what = f"run '{args.source}' of method '{opened.cfg.method.name}'"
     backbone = convert.plain_backbone(opened.method.deployed(), what)
     mean, std = list(opened.normalize.mean), list(opened.normalize.std)

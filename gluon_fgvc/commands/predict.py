@@ -68,7 +68,7 @@ def open_model(folder, gpus=None, batch_size=32, engine=None):
     from gluon_fgvc.deploy import ImageClassifier, Predictor
     from gluon_fgvc.deploy.metadata import METADATA
     from gluon_fgvc.run_folder import RunFolder, runs_in
-    contexts = runs.contexts_of('auto' if gpus is None else cli.contexts_setting(gpus))
+    contexts = runs.contexts_from('auto' if gpus is None else cli.contexts_setting(gpus))
     if gpus is not None and len(contexts) > 1:
         raise ConfigError(f"--gpus '{gpus}': prediction runs on one device; name one")
     if (folder / METADATA).is_file():

@@ -73,7 +73,7 @@ def seen_by_run(args, paths):
     if args.engine:
         raise ConfigError(f"--engine {args.engine} is for an exported model; '{args.run}' is a run folder, whose "
                           'network is asked itself')
-    contexts = runs.contexts_of(cli.contexts_setting(args.gpus)) if args.gpus is not None else None
+    contexts = runs.contexts_from(cli.contexts_setting(args.gpus)) if args.gpus is not None else None
     opened = runs.open_run(args.run, args.which, contexts, data_root=args.data_root)
     baseline = runs.open_run(args.baseline, args.which, opened.contexts) if args.baseline else None
     if baseline and baseline.classes != opened.classes:

@@ -42,7 +42,7 @@ def check_settings(cfg):
             raise ConfigError(f'{section} gives {images}, the method takes square ones; set {section}.crop')
 
 
-def contexts_of(setting):
+def contexts_from(setting):
     """Turn ``run.contexts`` into a list of MXNet contexts; ``'auto'`` is all GPUs, else the CPU."""
     if setting == 'auto':
         return [mx.gpu(i) for i in range(mx.context.num_gpus())] or [mx.cpu()]

@@ -13,7 +13,7 @@ from gluon_fgvc.errors import CheckpointError
 from gluon_fgvc.nn import Normalize
 from gluon_fgvc.nn.parameters import compile_net
 from gluon_fgvc.run_folder import RunFolder
-from gluon_fgvc.runs.build import build_method, contexts_of, load_config
+from gluon_fgvc.runs.build import build_method, contexts_from, load_config
 from gluon_fgvc.runs.exported import Scores
 from gluon_fgvc.runs.folder import check_same_classes, existing_folder
 
@@ -108,7 +108,7 @@ class Run:
         classes = files.read_classes()
         if classes is None or not getattr(files, which).exists():
             raise CheckpointError(f"'{folder}' has no '{which}' checkpoint yet; train it first (--resume goes on)")
-        contexts = contexts or contexts_of(cfg.run.contexts)
+        contexts = contexts or contexts_from(cfg.run.contexts)
         method, normalize = build_method(_of_checkpoint(cfg, files), len(classes), contexts)
         record, _ = checkpoint.follow(
             folder, which, lambda record: checkpoint.load_parameters(folder, record, method.train_net))

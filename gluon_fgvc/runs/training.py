@@ -12,7 +12,7 @@ from gluon_fgvc.engine.state import State
 from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.files import remove_leftovers
 from gluon_fgvc.run_folder import RunFolder
-from gluon_fgvc.runs.build import build_method, check_settings, contexts_of, loader_of, report_bad
+from gluon_fgvc.runs.build import build_method, check_settings, contexts_from, loader_of, report_bad
 from gluon_fgvc.runs.evaluation import evaluate
 from gluon_fgvc.runs.folder import claim
 from gluon_fgvc.runs.init_from import load_from
@@ -34,7 +34,7 @@ def train(cfg, folder, *, test=True, source=None, init_from=None):
     check_settings(cfg)
     if cfg.run.tensorboard:
         tensorboard.check_installed()
-    contexts = contexts_of(cfg.run.contexts)
+    contexts = contexts_from(cfg.run.contexts)
     _check_backbone(cfg)
     _check_contexts(cfg, contexts)
     group = team.join(cfg.run.kvstore)

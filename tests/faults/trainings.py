@@ -9,7 +9,7 @@ from gluon_fgvc.engine import checkpoint
 from gluon_fgvc.engine.fit import Training
 from gluon_fgvc.engine.log import Log
 from gluon_fgvc.runs import load_config
-from gluon_fgvc.runs.build import contexts_of
+from gluon_fgvc.runs.build import contexts_from
 from gluon_fgvc.runs.training import _fit
 from tests import small_run
 
@@ -51,7 +51,7 @@ def train(cfg, folder):
     """Train in run folder ``folder``, or go on with what it holds, without the test and the report."""
     folder.mkdir(parents=True, exist_ok=True)
     log = Log(folder, checkpoint.recover(folder, print))
-    _fit(cfg, data.build(cfg.data), contexts_of(cfg.run.contexts), log, None)
+    _fit(cfg, data.build(cfg.data), contexts_from(cfg.run.contexts), log, None)
 
 
 class Cuts:
