@@ -36,7 +36,7 @@ def _facts(statistics):
         return None
     facts = [('Images', f"{statistics['images']:,}"), ('Classes', f"{statistics['classes']:,}"),
              *((split.capitalize(), f'{count:,}') for split, count in statistics['splits'].items()),
-             *((name.capitalize(), '{min:g}–{max:g}, median {median:g}'.format(**statistics[name]))
+             *((name.capitalize(), _range(**statistics[name]))
                for name in ('width', 'height', 'aspect') if statistics[name]),
              *((name, f'{count:,}') for name, count in statistics['formats'].items()),
              ('Gray', f"{statistics['gray']:,}")]
@@ -62,8 +62,12 @@ def _classes(statistics):
     counts = sorted((sum(of.values()) for of in statistics['class_counts'].values()), reverse=True)
     summary = f'Images a class, from {counts[0]:,} down to {counts[-1]:,}'
     chart = line_chart([Line('images', range(1, len(counts) + 1), counts)], summary=summary,
-                       x_label='class, by size')
+                       from_zero=True, x_label='class, by size')
     return tag('section', tag('h2', 'Images a class'), tag('figure', chart))
+
+
+def _range(min, median, max):
+    return f'{min:g}' if min == max else f'{min:g}–{max:g}, median {median:g}'
 
 
 def _kind(kind, words, findings, read):

@@ -39,7 +39,8 @@ def finite(line):
     return [(x, y) for x, y in zip(line.x, line.y) if y is not None and math.isfinite(y)]
 
 
-def line_chart(lines, *, summary, form=number, bands=(), marked=None, limits=None, x_label='epoch'):
+def line_chart(lines, *, summary, form=number, bands=(), marked=None, limits=None, from_zero=False,
+               x_label='epoch'):
     """Return an SVG of lines that are labelled at their ends.
 
     :param lines: one or two of :class:`Line`; those without a finite value are left out.
@@ -48,6 +49,7 @@ def line_chart(lines, *, summary, form=number, bands=(), marked=None, limits=Non
     :param bands: :class:`Band` in order, shaded alternately and named at the top.
     :param marked: (x, text) of the vertical line that marks the kept epoch, or None.
     :param limits: (low, high) that the y axis never leaves, e.g. (0, 1) for shares.
+    :param from_zero: the y axis begins at 0, as where heights are compared; else only where values come near it.
     :returns: markup, or None if nothing is finite.
     """
     lines = [line for line in lines if finite(line)]
@@ -55,7 +57,7 @@ def line_chart(lines, *, summary, form=number, bands=(), marked=None, limits=Non
         return None
     with figure.drawing(WIDTH, HEIGHT, (LEFT, RIGHT, TOP, BOTTOM)) as drawing:
         axes = drawing.axes
-        _scale(axes, lines, bands, limits, form)
+        _scale(axes, lines, bands, limits, from_zero, form)
         axes.set_xlabel(x_label)
         axes.grid(axis='y')
         _bands(drawing, bands)
@@ -69,11 +71,11 @@ def line_chart(lines, *, summary, form=number, bands=(), marked=None, limits=Non
         return drawing.svg(summary)
 
 
-def _scale(axes, lines, bands, limits, form):
+def _scale(axes, lines, bands, limits, from_zero, form):
     from matplotlib.ticker import MaxNLocator
     xs, ys = zip(*(point for line in lines for point in finite(line)))
     low, high = min(ys), max(ys)
-    if 0 < low < 0.4 * high:
+    if low > 0 and (from_zero or low < 0.4 * high):
         low = 0.0
     grid = [float(value) for value in MaxNLocator(4, steps=(1, 2, 2.5, 5, 10)).tick_values(low, high)]
     if limits:

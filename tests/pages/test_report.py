@@ -328,6 +328,12 @@ def test_every_value_lies_between_the_ticks(low, span):
     assert min(grid) >= 34 - 1 and max(grid) <= 194 + 1  # inside of the axes
 
 
+def test_heights_that_are_compared_begin_at_zero():
+    lines = [Line('images', [1, 2], [60, 45])]
+    ticks = {zero: re.findall(r'>(\d+)<', line_chart(lines, summary='s', from_zero=zero)) for zero in (False, True)}
+    assert '0' in ticks[True] and '0' not in ticks[False] and '60' in ticks[True]
+
+
 @pytest.mark.parametrize('value, text', [
     (0, '0'), (0.0, '0'), (1234567, '1,234,567'), (0.33811, '0.3381'), (6e-4, '6e-4'), (1.64e-6, '1.64e-6'),
     (151.25, '151.2'), (10.0, '10'), (-2.5, '-2.5'), (123456.7, '123,457'), (float('nan'), 'not finite')])

@@ -199,6 +199,12 @@ def _range(values):
             (('min', np.min(values)), ('median', np.median(values)), ('max', np.max(values)))}
 
 
+def _range_text(found):
+    """Return what :func:`_range` found in words: ``10 to 40, median 30``, or one number where all are equal."""
+    low, median, high = (f'{found[name]:,g}' for name in ('min', 'median', 'max'))
+    return low if low == high else f'{low} to {high}, median {median}'
+
+
 def table(report):
     """Return the lines that sum a report up."""
     s = report.statistics
@@ -208,12 +214,12 @@ def table(report):
         lines.append(f"{s['images']:,} images ({s['readable']:,} readable) of {s['classes']:,} classes: {splits}")
         if s['width']:
             formats = ', '.join(f'{name} {count:,}' for name, count in s['formats'].items())
-            lines.append('sizes: ' + ', '.join(f"{name} {s[name]['min']:g} to {s[name]['max']:g}, median "
-                                               f"{s[name]['median']:g}" for name in ('width', 'height', 'aspect')))
+            lines.append('sizes: ' + '; '.join(f'{name} {_range_text(s[name])}'
+                                              for name in ('width', 'height', 'aspect')))
             lines.append(f"formats: {formats or 'none (no files)'}; {s['gray']:,} gray")
         per_class = s['train_images_a_class']
-        lines.append(f"training images a class: {per_class['min']:g} to {per_class['max']:g}, median "
-                     f"{per_class['median']:g}; imbalance {s['imbalance']:g} (largest to smallest that has any)")
+        lines.append(f"training images a class: {_range_text(per_class)}; imbalance {s['imbalance']:g} (largest to "
+                     'smallest that has any)')
     counts = report.counts()
     if not counts:
         return lines + ['no problems found']
