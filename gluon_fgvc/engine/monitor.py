@@ -55,8 +55,7 @@ class Monitor:
         """Look at what is about to be kept: a ReLU can turn NaN into 0, and the loss then stays finite."""
         for name, parameter in parameters.items():
             if not np.isfinite(parameter.list_data()[0].asnumpy()).all():
-                epoch, phase = self.place.split(', ', 1)
-                raise TrainingError(f"parameter '{name}' is not finite after {epoch} ({phase}); {REMEDY}")
+                raise TrainingError(f"parameter '{name}' is not finite ({self.place}); {REMEDY}")
 
     def state(self):
         """Return (arrays, counts), JSON-able counts, with which :meth:`restore` goes on in the middle of an epoch."""

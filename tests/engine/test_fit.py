@@ -253,7 +253,7 @@ def test_parameters_that_are_not_finite_behind_a_finite_loss_are_not_kept(tmp_pa
             running_var[0] = float('nan')
         return plain(outputs, labels, phase)
     method.losses = losses
-    with pytest.raises(TrainingError, match=r"parameter 'bn.running_var' is not finite after epoch 1 \(phase 'all'\)"):
+    with pytest.raises(TrainingError, match=r"parameter 'bn.running_var' is not finite \(epoch 1, phase 'all'\)"):
         fit(tmp_path, toy.settings(), method, val=False)
     assert checkpoint.read(tmp_path / 'run', 'last') is None
 
