@@ -28,9 +28,11 @@ def main(argv=None):
                       help='processes that read images; 0 reads in this one; default: the CPUs, %(default)s')
     data.add_argument('--json', metavar='FILE', type=Path, help='write all that was found')
     data.add_argument('--report', metavar='DIR', type=Path, help='write a page with pictures of the worst')
+    data.add_argument('--units', metavar='FILE', type=Path,
+                      help='write which images look like one photograph, a list for data.units')
     data.add_argument('--ignore', metavar='KIND', action='append', default=[],
                       help='what is no problem here, e.g. gray; may be repeated')
-    data.add_argument('--overwrite', action='store_true', help='replace an earlier --json or --report')
+    data.add_argument('--overwrite', action='store_true', help='replace an earlier --json, --units or --report')
     data.add_argument('overrides', nargs='*', metavar='KEY VALUE | KEY=VALUE',
                       help='overrides of the file, e.g. data.fold=1')
     _add_labels(names)
@@ -46,27 +48,33 @@ def main(argv=None):
 def check_data(args):
     """Check the data set of ``args.cfg`` and write what was asked for; return the exit code."""
     from gluon_fgvc import config, data
-    from gluon_fgvc.data import doctor
+    from gluon_fgvc.data import doctor, units
     from gluon_fgvc.data.findings import KINDS
     from gluon_fgvc.engine.log import progress
     from gluon_fgvc.files import write_atomically
     from gluon_fgvc.pages.data import PAGE, write_page
+    from gluon_fgvc.run_folder.predictions import table
     from gluon_fgvc.runs import load_config
     if args.workers < 0:
         raise ConfigError(f'--workers {args.workers} must be at least 0')
     for kind in args.ignore:
         if kind not in KINDS:
             raise ConfigError(f"--ignore '{kind}' is no kind of finding{did_you_mean(kind, KINDS)}")
-    _check_new(args, args.json, args.report and args.report / PAGE)
+    _check_new(args, args.json, args.units, args.report and args.report / PAGE)
     cfg = load_config(config.find(args.cfg), config.parse_overrides(args.overrides))
     source, findings = data.survey(cfg.data)
     with progress(doctor.count(source), 'looking') as bar:
-        report = doctor.examine(source, findings, args.workers, bar.update).without(args.ignore)
+        everything = doctor.examine(source, findings, args.workers, bar.update)
+    report = everything.without(args.ignore)
     print('\n'.join(doctor.table(report)))
     tree = {'data': config.to_tree(cfg)['data'], 'ignored': args.ignore, **report.tree()}
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         print(f'findings: {write_atomically(args.json, json.dumps(tree, indent=1))}')
+    if args.units:
+        args.units.parent.mkdir(parents=True, exist_ok=True)
+        rows = units.of_groups(everything.look_alikes(), source) if source else []
+        print(f'units: {write_atomically(args.units, table(units.COLUMNS, rows))}')
     if args.report:
         read = source.read if source else lambda name: None
         print(f'page: {write_page(args.report, tree, KINDS, read)}')

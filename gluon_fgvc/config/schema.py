@@ -116,6 +116,8 @@ class DataConfig:
                               'seeds share them', minimum=0)
     folds: int = option(0, 'into how many stratified folds all images are dealt, units of images kept together, for '
                            'cross-validation; 0 keeps the splits of the data set', minimum=0)
+    units: Optional[str] = option(None, 'list of images that val_fraction and folds keep together, a CSV file with the '
+                                        'columns path and unit; fgvc doctor data --units writes one of look-alikes')
     fold: Optional[int] = option(None, 'the fold, counted from 0, that is the test split', minimum=0)
     per_class: Optional[int] = option(None, 'most training images of a class that are used, drawn once the validation '
                                             'split is taken out; a larger number keeps those of a smaller one',

@@ -18,6 +18,7 @@ from gluon_fgvc.data.images import BrokenImage, Picture, read_image
 from gluon_fgvc.data.loaders import Batch, Loader
 from gluon_fgvc.data.splits import split_record, stratified_split, stratified_subset, torn_units
 from gluon_fgvc.data.transforms import VIEWS, EvalTransform, TrainTransform, eval_views
+from gluon_fgvc.data.units import with_units
 from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 
 __all__ = ['Batch', 'BrokenImage', 'ImageSet', 'Loader', 'Picture', 'Source', 'EvalTransform', 'TrainTransform',
@@ -49,7 +50,8 @@ def build(config):
     stratified, with ``val_seed``, and no unit of images torn apart; the test split is never touched. Of the training
     images that are then left, ``per_class`` of each class are kept.
 
-    With ``folds``, all images are dealt into as many, and one of them is the test split.
+    With ``folds``, all images are dealt into as many, and one of them is the test split. ``units`` names a list of
+    images that belong together.
 
     :raises DataError: if files, labels or classes are not usable.
     """
@@ -60,6 +62,8 @@ def build(config):
         raise DataError(_ONE_CLASS.format(source.classes[0]))
     for images in source.splits():
         _check_labels(images, source.classes)
+    if config.units is not None:
+        source = with_units(source, config.units)
     if config.folds:
         source = with_fold(source, config.folds, config.fold, config.val_seed)
     source = _note_torn_units(source)
@@ -96,6 +100,8 @@ def survey(config):
     try:
         source = module.survey(config.options, findings.append) if hasattr(module, 'survey') else \
             module.read(config.options)
+        if config.units is not None:
+            source = with_units(source, config.units)
         _check_names(source.classes)
         if len(source.classes) == 1:
             findings.append(Finding('one_class', _ONE_CLASS.format(source.classes[0]), classes=source.classes))

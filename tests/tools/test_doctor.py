@@ -1,4 +1,5 @@
 """fgvc doctor as a user types it: table, JSON, page, exit codes; env on machines that lack something."""
+import csv
 import hashlib
 import json
 import os
@@ -71,6 +72,22 @@ def test_ignored_kinds_do_not_count(call, tmp_path):
     assert code == cli.OK and out.splitlines()[-3] == 'no problems found'
     assert json.loads((tmp_path / 'all.json').read_text())['ignored'] == list(KINDS)
     assert 'No problems found.' in (tmp_path / 'data.html').read_text()
+
+
+def test_look_alikes_are_listed_and_kept_together(call, planted, tmp_path):
+    listed = tmp_path / 'new' / 'units.csv'
+    code, out, _ = call('--units', listed, '--json', tmp_path / 'all.json', '--ignore', 'near_duplicate_across')
+    assert code == cli.PROBLEMS and f'units: {listed}' in out
+    rows = list(csv.DictReader(listed.open()))
+    counts = {unit: sum(row['unit'] == unit for row in rows) for unit in {row['unit'] for row in rows}}
+    truth = json.loads((planted / 'truth.json').read_text())['defects']
+    alike = [entry for entry in truth if 'duplicate' in entry['kind'] or entry['kind'] == 'label_conflict']
+    assert len(counts) == len(alike) == 8 and min(counts.values()) >= 2  # also those that are ignored
+    call('--json', tmp_path / 'known.json', f'data.units={listed}')
+    across = {unit for unit in counts if len({row['path'].split('/')[0] for row in rows if row['unit'] == unit}) > 1}
+    assert json.loads((tmp_path / 'known.json').read_text())['counts']['torn_unit'] == len(across) > 0
+    code, out, _ = call('data.units=none.csv')
+    assert code == cli.PROBLEMS and "structure" in out and "cannot read data.units 'none.csv'" in out
 
 
 def test_a_data_set_that_cannot_be_read_is_a_problem(call):

@@ -17,6 +17,7 @@ from gluon_fgvc.data.findings import KINDS, Finding
 from gluon_fgvc.data.pool import map_in_order
 from gluon_fgvc.data.splits import torn_units
 
+ALIKE = ('label_conflict', 'duplicate_across', 'near_duplicate_across', 'duplicate_inside', 'near_duplicate_inside')
 CHUNK = 32  # images that a worker gets at a time
 
 
@@ -35,6 +36,10 @@ class Report:
     def without(self, kinds):
         """Return the report without the findings of ``kinds``."""
         return Report([finding for finding in self.findings if finding.kind not in kinds], self.statistics)
+
+    def look_alikes(self):
+        """Return the groups of images that are or look like one photograph, of one class or several: lists of paths."""
+        return [list(finding.files) for finding in self.findings if finding.kind in ALIKE]
 
     def tree(self):
         """Return what ``json.dumps`` can write."""
