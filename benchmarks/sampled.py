@@ -32,19 +32,23 @@ class Views:
 
     settings: Mapping
     rows: Mapping  # network → view → fraction that is right
+    enlargement: float  # of an image where it is largest, along an axis, to the even samples; mean over images and axes
+    distortion: float   # of a small square: its longer side to its shorter one; mean over places and images
 
     def table(self):
         """Return a line for each network, in percent."""
         return [f"| network | {' | '.join(VIEWS)} |", '|---|--:|--:|--:|',
                 *(f'| {name} | ' + ' | '.join(f'{100 * row[view]:.2f}' for view in VIEWS) + ' |'
-                  for name, row in self.rows.items())]
+                  for name, row in self.rows.items()),
+                f'attention enlarges up to {self.enlargement:.2f} times and makes a square {self.distortion:.2f} times '
+                'as long as wide, on average']
 
     def kept(self):
         return True  # nothing is promised
 
     def record(self):
         """Return what a JSON file keeps."""
-        return {'rows': self.rows}
+        return {'rows': self.rows, 'enlargement': self.enlargement, 'distortion': self.distortion}
 
 
 def measure(options):
@@ -60,20 +64,37 @@ def measure(options):
     if not np.array_equal(*labels):
         raise ConfigError('--tasn and --plain have different validation images')
     net, hits = tasn.method.net, {name: dict.fromkeys(VIEWS, 0) for name in ('tasn', 'plain')}
+    densities = []
     for batch, small in zip(*(_batches(run) for run in (tasn, plain))):
         images, even = tasn.normalize(batch.images), nd.ones((len(batch.indices), 1, 2, 2))
         size = tasn.cfg.method.options.sampled_size
         if small.images.shape[1:3] != (size, size):
             raise ConfigError(f'--plain tests on images of {small.images.shape[1:3]}, --tasn samples {size} x {size}')
+        attention = net.structure(net.attention(net.localisation(images)))
         views = dict(zip(VIEWS, (plain.normalize(small.images), net.sampler(images, even),
-                                 net.sampler(images, net.structure(net.attention(net.localisation(images)))))))
+                                 net.sampler(images, attention))))
+        densities.append(density(net.sampler.grid(images, attention).asnumpy()))
         for view, seen in views.items():
             for name, run in (('tasn', tasn), ('plain', plain)):
                 body, classifier = run.method.net.body, run.method.net.classifier
                 predicted = classifier(body.pool(body(seen))).asnumpy().argmax(axis=1)
                 hits[name][view] += int((predicted == batch.labels.asnumpy()).sum())
     rows = {name: {view: count / len(labels[0]) for view, count in row.items()} for name, row in hits.items()}
-    return Views({'images': len(labels[0]), 'tasn': options.tasn, 'plain': options.plain}, rows)
+    densities = np.concatenate(densities)
+    return Views({'images': len(labels[0]), 'tasn': options.tasn, 'plain': options.plain}, rows,
+                 float(densities.max(axis=2).mean()), distortion(densities))
+
+
+def density(grid):
+    """Return pixels of the sampled image per pixel of an even one, along x and y: (N,2,O-1) of a grid (N,2,O,O)."""
+    steps = np.stack([np.diff(grid[:, 0, 0, :]), np.diff(grid[:, 1, :, 0])], axis=1)
+    return steps.mean(axis=2, keepdims=True) / np.maximum(steps, 1e-6)
+
+
+def distortion(densities):
+    """Return how many times as long as wide a small square becomes, the mean over all places of all images."""
+    x, y = densities[:, 0, None, :], densities[:, 1, :, None]
+    return float(np.maximum(x / y, y / x).mean())
 
 
 def _batches(run):

@@ -1,6 +1,7 @@
 """What a sampler is worth to trained networks: counted on three views of the same images."""
 import argparse
 
+import numpy as np
 import pytest
 
 from benchmarks import sampled
@@ -39,8 +40,18 @@ def test_each_network_is_on_its_own_view_what_its_run_says(trained):
     for name, (run, view) in own.items():
         opened = runs.open_run(run)
         assert found.rows[name][view] == pytest.approx(opened.chosen_by['value'])
-    assert found.settings['images'] == 4 and len(found.table()) == 4
+    assert found.settings['images'] == 4 and len(found.table()) == 5 and found.record()['rows'] == found.rows
+    assert found.enlargement >= 1 and found.distortion >= 1
     assert all(0 <= value <= 1 for row in found.rows.values() for value in row.values())
+
+
+def test_enlargement_and_distortion_by_hand():
+    x, y = np.array([-1, -0.8, 0.8, 1]), np.linspace(-1, 1, 4)  # columns: steps 0.2, 1.6, 0.2 of 2/3 on average
+    grid = np.stack(np.broadcast_arrays(x[None, :], y[:, None]))[None]
+    densities = sampled.density(grid)
+    np.testing.assert_allclose(densities[0], [[10 / 3, 5 / 12, 10 / 3], [1, 1, 1]])
+    assert sampled.distortion(densities) == pytest.approx((10 / 3 + 12 / 5 + 10 / 3) / 3)
+    assert sampled.distortion(sampled.density(np.stack(np.broadcast_arrays(y[None, :], y[:, None]))[None])) == 1
 
 
 @pytest.mark.parametrize('words, message', [
