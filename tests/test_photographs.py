@@ -37,7 +37,7 @@ def test_both_halves_of_the_recipe_see_the_same_images_in_two_sizes():
 
 
 def test_all_methods_on_birds_share_data_and_recipe(monkeypatch):
-    """TASN's own sampler makes its images small, so it is given larger ones.
+    """The samplers of TASN and STN make their images small, so they are given larger ones.
 
     Where only factors or a classifier learn, the rates are others; in all the rest classifiers have the same.
     """
@@ -57,7 +57,10 @@ def test_all_methods_on_birds_share_data_and_recipe(monkeypatch):
         assert replace(cfg.train, optimizer=optimizer) == plain.train and cfg.backbone == plain.backbone
         if name == 'plain-larger-test':
             assert replace(cfg.data, eval=plain.data.eval) == plain.data
-        elif name != 'tasn':
+        elif name in ('stn', 'tasn'):
+            sampled = cfg.method.options.size if name == 'stn' else cfg.method.options.sampled_size
+            assert plain.data.eval.resize == (sampled, sampled)
+        else:
             assert cfg.data == plain.data
 
 
