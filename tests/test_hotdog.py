@@ -113,7 +113,7 @@ def test_the_commands_are_accepted(command, tmp_path, monkeypatch):
 
 def test_every_study_is_in_the_tutorial():
     text = (ROOT / 'docs/tutorials/hotdog.md').read_text('utf-8')
-    assert len(STUDIES) == 5 and [path.name for path in STUDIES if path.name not in text] == []
+    assert len(STUDIES) == 7 and [path.name for path in STUDIES if path.name not in text] == []
 
 
 # --- from end to end -------------------------------------------------------------------------
