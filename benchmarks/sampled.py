@@ -60,18 +60,18 @@ def measure(options):
     if tasn.cfg.method.name != 'tasn' or not isinstance(plain.method.net, Classifier):
         raise ConfigError('--tasn takes a run of tasn, --plain one of a plain network, not '
                           f"'{tasn.cfg.method.name}' and '{plain.cfg.method.name}'")
-    labels = [run.source.val.labels for run in (tasn, plain)]
-    if not np.array_equal(*labels):
-        raise ConfigError('--tasn and --plain have different validation images')
+    if tasn.source.val is None or plain.source.val is None or tasn.source.val.paths != plain.source.val.paths:
+        raise ConfigError('--tasn and --plain have no validation images, or different ones')
     net, hits = tasn.method.net, {name: dict.fromkeys(VIEWS, 0) for name in ('tasn', 'plain')}
     densities = []
     for batch, small in zip(*(_batches(run) for run in (tasn, plain))):
-        images, even = tasn.normalize(batch.images), nd.ones((len(batch.indices), 1, 2, 2))
+        images = tasn.normalize(batch.images.as_in_context(tasn.ctx))
+        even = nd.ones((len(batch.indices), 1, 2, 2), ctx=tasn.ctx)
         size = tasn.cfg.method.options.sampled_size
         if small.images.shape[1:3] != (size, size):
             raise ConfigError(f'--plain tests on images of {small.images.shape[1:3]}, --tasn samples {size} x {size}')
         attention = net.structure(net.attention(net.localisation(images)))
-        views = dict(zip(VIEWS, (plain.normalize(small.images), net.sampler(images, even),
+        views = dict(zip(VIEWS, (plain.normalize(small.images.as_in_context(plain.ctx)), net.sampler(images, even),
                                  net.sampler(images, attention))))
         densities.append(density(net.sampler.grid(images, attention).asnumpy()))
         for view, seen in views.items():
@@ -79,9 +79,10 @@ def measure(options):
                 body, classifier = run.method.net.body, run.method.net.classifier
                 predicted = classifier(body.pool(body(seen))).asnumpy().argmax(axis=1)
                 hits[name][view] += int((predicted == batch.labels.asnumpy()).sum())
-    rows = {name: {view: count / len(labels[0]) for view, count in row.items()} for name, row in hits.items()}
+    total = len(tasn.source.val)
+    rows = {name: {view: count / total for view, count in row.items()} for name, row in hits.items()}
     densities = np.concatenate(densities)
-    return Views({'images': len(labels[0]), 'tasn': options.tasn, 'plain': options.plain}, rows,
+    return Views({'images': total, 'tasn': options.tasn, 'plain': options.plain}, rows,
                  float(densities.max(axis=2).mean()), distortion(densities))
 
 

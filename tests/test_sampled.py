@@ -24,7 +24,8 @@ def trained(tmp_path_factory):
         runs.train(load_config(str(folder / 'cfg.yaml'), config.parse_overrides(words)), folder / name)
         return str(folder / name)
 
-    return train('tasn', *TASN), train('plain'), train('larger', 'data.eval.resize=[48,48]')
+    return (train('tasn', *TASN), train('plain'), train('larger', 'data.eval.resize=[48,48]'),
+            train('unjudged', 'data.val_fraction=0'))
 
 
 def measure(*words):
@@ -34,7 +35,7 @@ def measure(*words):
 
 
 def test_each_network_is_on_its_own_view_what_its_run_says(trained):
-    tasn, plain, _ = trained
+    tasn, plain = trained[:2]
     found = measure('--tasn', tasn, '--plain', plain)
     own = {'tasn': (tasn, 'resampled by attention'), 'plain': (plain, 'resized')}
     for name, (run, view) in own.items():
@@ -57,6 +58,7 @@ def test_enlargement_and_distortion_by_hand():
 @pytest.mark.parametrize('words, message', [
     ((1, 1), "--tasn takes a run of tasn, --plain one of a plain network, not 'finetune' and 'finetune'"),
     ((0, 0), "not 'tasn' and 'tasn'"),
+    ((0, 3), '--tasn and --plain have no validation images, or different ones'),
     ((0, 2), r'--plain tests on images of \(48, 48\), --tasn samples 32 x 32'),
 ])
 def test_other_runs_are_refused(trained, words, message):

@@ -26,12 +26,12 @@ def with_units(source, path):
     splits = source.splits()
     if any(images.units is not None for images in splits):
         raise DataError(f"data.units '{path}': the data set has units of its own; leave it out")
-    units = [np.array(images.paths, dtype=object) for images in splits]
     places = defaultdict(list)  # last part of a path → (split, index, all parts)
     for split, images in enumerate(splits):
         for index, name in enumerate(images.paths):
             parts = PurePath(name).parts
             places[parts[-1]].append((split, index, parts))
+    named = {}  # (split, index) → unit, and the line that says so
     for place, name, unit in _rows(path):
         parts = PurePath(name).parts
         found = [(split, index) for split, index, whole in places.get(parts[-1], ()) if whole[-len(parts):] == parts]
@@ -40,10 +40,13 @@ def with_units(source, path):
             raise DataError(f"{place}: " + (
                 f"'{name}' may be '{several[0]}' or '{several[1]}'; write more of the path" if several else
                 f"no image is called '{name}'{did_you_mean(parts[-1], list(places))}"))
-        (split, index), = found
-        units[split][index] = f'unit {unit}'
-    with_own = [replace(images, units=own.astype(str)) for images, own in zip(splits, units)]
-    return replace(source, **{images.name: images for images in with_own})
+        other, before = named.setdefault(found[0], (unit, place))
+        if other != unit:
+            raise DataError(f"{place}: '{name}' is in unit '{unit}' here, '{other}' before ({before})")
+    return replace(source, **{
+        images.name: replace(images, units=np.array([named.get((split, index), (f'image {name}',))[0]
+                                                     for index, name in enumerate(images.paths)]))
+        for split, images in enumerate(splits)})
 
 
 def of_groups(groups, source):

@@ -30,9 +30,9 @@ BIRDS = source(['/d/train/a/1.jpg', '/d/train/b/1.jpg', '/d/train/a/2.jpg'], ['/
 def test_named_images_are_one_unit_and_others_each_their_own(tmp_path):
     path = write(tmp_path, '\ufeffpath,seen,unit\ntrain/a/1.jpg,yes,7\n9.jpg,no,7\n/d/train/a/2.jpg,,8\n')
     found = units.with_units(BIRDS, path)
-    assert found.train.units.tolist() == ['unit 7', '/d/train/b/1.jpg', 'unit 8']
-    assert found.test.units.tolist() == ['/d/test/a/1.jpg', 'unit 7']
-    assert torn_units(found) == [('unit 7', ['train', 'test'])]
+    assert found.train.units.tolist() == ['7', 'image /d/train/b/1.jpg', '8']
+    assert found.test.units.tolist() == ['image /d/test/a/1.jpg', '7']
+    assert torn_units(found) == [('7', ['train', 'test'])]
     assert BIRDS.train.units is None
 
 
@@ -40,6 +40,7 @@ def test_named_images_are_one_unit_and_others_each_their_own(tmp_path):
     ('path,unit\na/1.jpg,1\n', r"line 2: 'a/1.jpg' may be '/d/train/a/1.jpg' or '/d/test/a/1.jpg'; write more of"),
     ('path,unit\n2.jpg,1\nb/8.jpg,1\n', r"line 3: no image is called 'b/8.jpg'; did you mean"),
     ('path,unit\nrain/a/1.jpg,1\n', "no image is called 'rain/a/1.jpg'"),  # whole parts of a path only
+    ('path,unit\n2.jpg,1\na/2.jpg,3\n', r"line 3: 'a/2.jpg' is in unit '3' here, '1' before \(.*line 2\)"),
     ('path,unit\n2.jpg,\n', 'line 2: path and unit must not be empty'),
     ('path,unit\n2.jpg\n', 'line 2: path and unit must not be empty'),
     ('file,unit\n2.jpg,1\n', r'has the columns file, unit; a list of units has path and unit'),
