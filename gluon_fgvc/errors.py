@@ -46,9 +46,12 @@ class CheckFailed(UserError):
     exit_code = 3
 
 
+LISTED = 150  # names that an error lists; of more, the names of images for one, only the nearest is told
+
+
 def did_you_mean(given, allowed):
-    """Return ``"; did you mean 'x'?"`` for the nearest of ``allowed``, plus the list of all names."""
+    """Return ``"; did you mean 'x'?"`` for the nearest of ``allowed``, plus all names if LISTED or fewer."""
     allowed = [str(name) for name in allowed]
     near = difflib.get_close_matches(str(given), allowed, n=1, cutoff=0.6)
     hint = f"; did you mean '{near[0]}'?" if near else ''
-    return f"{hint} (allowed: {', '.join(allowed)})"
+    return f"{hint} (allowed: {', '.join(allowed)})" if len(allowed) <= LISTED else hint

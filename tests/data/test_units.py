@@ -58,6 +58,12 @@ def test_a_list_that_is_not_there_or_not_needed(tmp_path):
         units.with_units(source(['1.jpg'], ['2.jpg'], units=np.array(['x'])), write(tmp_path, 'path,unit\n'))
 
 
+def test_an_error_does_not_list_all_images(tmp_path):
+    many = source([f'/d/{i}.png' for i in range(3000)], ['/e/1.jpg', '/e/2.jpg'])
+    with pytest.raises(DataError, match=r"line 2: no image is called '9999.png'; did you mean '\d+.png'\?$"):
+        units.with_units(many, write(tmp_path, 'path,unit\n9999.png,1\n'))
+
+
 def test_paths_begin_below_the_common_folder_of_all_images():
     rows = units.of_groups([['/d/train/a/1.jpg', '/d/train/a/2.jpg'], ['/d/train/b/1.jpg', '/d/test/b/9.jpg']], BIRDS)
     assert rows == [('train/a/1.jpg', 1), ('train/a/2.jpg', 1), ('train/b/1.jpg', 2), ('test/b/9.jpg', 2)]
