@@ -8,13 +8,15 @@ unfinished ones resumed. :mod:`.plan_file` reads a study from a file, :mod:`.res
 import hashlib
 import itertools
 import re
+import signal
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Tuple
 
 from gluon_fgvc.config import parse_overrides, to_tree
-from gluon_fgvc.errors import CheckpointError, ConfigError, UserError
+from gluon_fgvc.errors import CheckpointError, ConfigError, Interrupted, UserError
+from gluon_fgvc.machine.jobs import FORWARDED, INTERRUPTED
 from gluon_fgvc.run_folder import RunFolder
 
 NAME = re.compile(r'[A-Za-z0-9][\w.-]*')  # of studies and variants: they name files and folders
@@ -223,6 +225,7 @@ def execute(runs, train, evaluate=False, say=print, after=lambda: None):
     :param train: the training command as a list of words, e.g. ``[sys.executable, '-m', 'gluon_fgvc', 'train']``.
     :param say: called with a line of text before and after each run.
     :param after: called after each run, so that what is finished is shown whatever becomes of the others.
+    :raises Interrupted: if a training was asked to end. SIGTERM and SIGUSR1 are handed on to it.
     """
     failed = []
     for number, run in enumerate(runs, 1):
@@ -234,7 +237,10 @@ def execute(runs, train, evaluate=False, say=print, after=lambda: None):
         if _record_of(run.folder) is None:
             _record(run, trained=False)
         say(f'{place}: {run.folder}')
-        code = subprocess.run(command_of(run, train, evaluate)).returncode
+        code = _call(command_of(run, train, evaluate))
+        if code == INTERRUPTED:
+            raise Interrupted(f'{place}: the training was asked to end and has kept what it had; '
+                              'the same command goes on from there')
         if code == 0:
             _record(run, trained=True)
         if code or status(run, evaluate) != 'finished':
@@ -243,6 +249,21 @@ def execute(runs, train, evaluate=False, say=print, after=lambda: None):
             failed.append(run)
         after()
     return failed
+
+
+def _call(command):
+    """Run ``command`` and return its exit code; what asks this process to end asks the command, and is waited for."""
+    process = subprocess.Popen(command)
+    before = {number: signal.signal(number, lambda number, _: process.send_signal(number)) for number in FORWARDED}
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # a terminal has sent it to the command, too
+        process.wait()
+        raise
+    finally:
+        process.kill()  # nothing, where it has ended
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _record(run, trained):

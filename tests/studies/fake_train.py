@@ -1,10 +1,12 @@
 """Stands in for tools/train.py: writes a run folder in no time, and fails or stops half-way when told to.
 
 A file ``behaviour.json`` in the working directory maps 'seed' to 'fail', 'cut' (leaves an unfinished
-run, as a kill does), 'silent' (exit 0 without an evaluation) or 'pointing_game' (the evaluation measures it).
+run, as a kill does), 'wait' (the same, once SIGTERM has come), 'silent' (exit 0 without an evaluation) or
+'pointing_game' (the evaluation measures it).
 """
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -30,11 +32,15 @@ behaviour = json.loads(told.read_text()).get(str(args.seed)) if told.exists() el
 if behaviour == 'fail':
     sys.exit(1)
 write_run(args.work_dir, seed=args.seed, images=60)
-if behaviour == 'cut' or behaviour == 'silent' or args.no_test:
+if behaviour in ('cut', 'wait') or behaviour == 'silent' or args.no_test:
     (args.work_dir / 'evaluation.json').unlink()
     (args.work_dir / 'predictions.csv').unlink()
 if behaviour == 'pointing_game':
     path = args.work_dir / 'evaluation.json'
     played = {'energy': 0.6 + args.seed / 10, 'area': 0.49, 'images': 60, 'without': 0}
     path.write_text(json.dumps({**json.loads(path.read_text()), 'pointing_game': played}))
+if behaviour == 'wait' and not args.resume:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+    print('waits', flush=True)
+    signal.pause()
 sys.exit(137 if behaviour == 'cut' else 0)

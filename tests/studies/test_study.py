@@ -1,6 +1,8 @@
 import json
+import os
 import re
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 
@@ -270,17 +272,34 @@ def test_results_stay_with_the_runs_unless_told(tmp_path, monkeypatch, capsys):
 
 
 def test_finished_runs_are_shown_after_a_kill(run_tool, monkeypatch):
-    killed = study.subprocess.run
+    killed = study._call
 
     def run(words):
         if Path('work_dirs/study/s/a/seed0').exists() and 'work_dirs/study/s/a/seed1' in words:
             raise KeyboardInterrupt
         return killed(words)
 
-    monkeypatch.setattr(study.subprocess, 'run', run)
+    monkeypatch.setattr(study, '_call', run)
     assert run_tool('--cfg', 'a.yaml', '--seeds', 0, 1, '--evaluate') == 130
     assert [r['seed'] for r in results()['configs'][0]['runs']] == [0]
     assert '| a | test | 60 | 1 |' in Path('docs/results.md').read_text()
+
+
+def test_a_request_to_end_reaches_the_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path('a.yaml').write_text('')
+    behave(s0='wait')
+    words = ['--name', 's', '--cfg', 'a.yaml', '--seeds', '0', '1']
+    tool = ('import sys; from gluon_fgvc.commands import cli, study; '
+            f'sys.exit(cli.run(lambda argv: study.main(argv, train={TRAIN}, check=lambda *_: None), {words}))')
+    process = subprocess.Popen([sys.executable, '-c', tool], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    while process.stdout.readline() != 'waits\n':
+        assert process.poll() is None
+    process.terminate()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 75 and told.count('error: ') == 1 and 'a seed 0: the training was asked to end' in told
+    assert len(calls()) == 1 and not study.trained(Path('work_dirs/study/s/a/seed0'))
 
 
 @pytest.mark.parametrize('words, says', [
