@@ -8,6 +8,7 @@ It is handed two look-ups, ``data_options(name)`` and ``method_options(name)``, 
 sets and methods own.
 """
 import dataclasses
+import hashlib
 import math
 import os
 import typing
@@ -218,6 +219,35 @@ def load(path, overrides=(), *, data_options, method_options):
     :param method_options: the same for methods.
     :raises ConfigError: with file, line, key, value and rule.
     """
+    tree, lines = _parsed(path)
+    if isinstance(tree, dict):
+        tree, overrides = with_new_names(tree, str(path)), [(new_key(key), value) for key, value in overrides]
+        lines = {tuple(new_key('.'.join(keys)).split('.')): line for keys, line in lines.items()}
+        for section, schema, look_up in (('data', DataConfig, data_options), ('method', MethodConfig, method_options)):
+            drop_unknown(tree, section, overrides, look_up, {f.name for f in dataclasses.fields(schema)}, path)
+        apply_overrides(tree, overrides)
+    return from_tree(tree, data_options, method_options, str(path), lines, {key for key, _ in overrides})
+
+
+def digest(path):
+    """Return the SHA-256 of the values that the file ``path`` gives, as hexadecimal digits.
+
+    Comments, layout, the order of keys and how a number is written do not count.
+
+    :raises ConfigError: if it cannot be read or is not YAML.
+    """
+    values, _ = _parsed(path)
+    return hashlib.sha256(repr(_in_order(values)).encode()).hexdigest()
+
+
+def _in_order(values):
+    if isinstance(values, dict):
+        return sorted((str(key), _in_order(value)) for key, value in values.items())
+    return [_in_order(value) for value in values] if isinstance(values, list) else values
+
+
+def _parsed(path):
+    """Return what the YAML file ``path`` says and the line of each of its keys, as :func:`.yaml_text.parse` does."""
     try:
         with open(path, encoding='utf-8') as stream:
             text = stream.read(BYTES + 1)
@@ -227,14 +257,7 @@ def load(path, overrides=(), *, data_options, method_options):
         raise ConfigError(f"'{path}' is not a text file in UTF-8") from None
     if len(text) > BYTES:
         raise ConfigError(f"'{path}' is no configuration: it has more than {BYTES:,} characters")
-    tree, lines = yaml_text.parse(text, str(path))
-    if isinstance(tree, dict):
-        tree, overrides = with_new_names(tree, str(path)), [(new_key(key), value) for key, value in overrides]
-        lines = {tuple(new_key('.'.join(keys)).split('.')): line for keys, line in lines.items()}
-        for section, schema, look_up in (('data', DataConfig, data_options), ('method', MethodConfig, method_options)):
-            drop_unknown(tree, section, overrides, look_up, {f.name for f in dataclasses.fields(schema)}, path)
-        apply_overrides(tree, overrides)
-    return from_tree(tree, data_options, method_options, str(path), lines, {key for key, _ in overrides})
+    return yaml_text.parse(text, str(path))
 
 
 # --- writing ---------------------------------------------------------------------------------

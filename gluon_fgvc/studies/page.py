@@ -41,7 +41,7 @@ def _study(tree):
         parts.append(_table(('Config', 'Seed', 'Fold', 'When', 'Checkpoint', 'Top-1'), evaluations))
     parts.append('### To repeat\n')
     parts.append('```sh\n' + '\n'.join(tree['commands']) + '\n```\n')
-    parts += [f"- `{c['config']}`{in_brackets(c)}, SHA-256 `{c['sha256']}`"
+    parts += [f"- `{c['config']}`{in_brackets(c)}, SHA-256 of its values `{c['sha256']}`"
               + (f", with `{' '.join(c['overrides'])}`" if c['overrides'] else '')
               + (f", {' and '.join(c['seeded'])} as the seed" if c.get('seeded') else '') for c in tree['configs']]
     parts += [f'- Machine: {machine}' for machine in _machines(tree)]

@@ -5,7 +5,6 @@ A study runs the training command once for each of them, one after another, in a
 unfinished ones resumed. :mod:`.plan_file` reads a study from a file, :mod:`.results` collects what came out,
 :mod:`.page` shows it.
 """
-import hashlib
 import itertools
 import re
 import signal
@@ -14,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Tuple
 
+from gluon_fgvc.config import digest as digest_of
 from gluon_fgvc.config import parse_overrides, to_tree
 from gluon_fgvc.errors import CheckpointError, ConfigError, Interrupted, UserError
 from gluon_fgvc.machine.jobs import FORWARDED, INTERRUPTED
@@ -29,7 +29,7 @@ class StudyRun:
     """One training of a study."""
 
     config: Path
-    sha256: str                # of the configuration file
+    sha256: str                # of the values in the configuration file
     overrides: Tuple[str, ...]  # KEY=VALUE
     seed: int
     fold: Optional[int]
@@ -101,10 +101,7 @@ def expand(name, config, variant, seeds, folds, work_dir):
     :param variant: (its name or None, overrides KEY=VALUE that make it).
     :raises ConfigError: if the configuration cannot be read.
     """
-    try:
-        digest = hashlib.sha256(config.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ConfigError(f"cannot read configuration '{config}': {error.strerror}") from None
+    digest = digest_of(config)
     runs = []
     for seed, fold in itertools.product(seeds, folds or (None,)):
         leaf = f'seed{seed}' if fold is None else f'seed{seed}-fold{fold}'

@@ -5,7 +5,6 @@ many, and so on until the last are trained in full: most of the budget goes to w
 Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016. Each training starts
 anew, so that what one cost does not depend on the others; schedules that begin alike share their trainings.
 """
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Tuple
 
 import numpy as np
 
+from gluon_fgvc.config import digest as digest_of
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.files import write_atomically
 from gluon_fgvc.run_folder import RunFolder
@@ -91,7 +91,7 @@ def trained_score(config, folder, seed, overrides, train, say):
     :param train: the training command as a list of words.
     :param overrides: further ``KEY=VALUE``.
     """
-    digest = hashlib.sha256(Path(config).read_bytes()).hexdigest()
+    digest = digest_of(config)
 
     def score(schedule):
         own: Tuple[str, ...] = (*overrides, f'method.schedule={schedule}', f'train.epochs={len(schedule)}')

@@ -159,12 +159,20 @@ def test_earlier_results_and_evaluations_stay(run_tool):
     assert [e['evaluated_at'][:4] for e in results()['evaluations']] == ['2026'] * 3
 
 
+def test_another_comment_is_no_change(run_tool):
+    Path('a.yaml').write_text('# a\ndata:\n  name: elpv\ntrain: {epochs: 1, optimizer: {name: sgd, lr: 0.01}}\n')
+    assert run_tool('--cfg', 'a.yaml') == 0
+    Path('a.yaml').write_text('train: {optimizer: {lr: 1e-2, name: sgd}, epochs: 1}  # b\ndata: {name: elpv}\n')
+    assert run_tool('--cfg', 'a.yaml') == 0
+    assert len(calls()) == 1
+
+
 @pytest.mark.parametrize('change', ('file', 'override'))
 def test_a_changed_configuration_is_not_mixed_in(run_tool, capsys, change):
     assert run_tool('--cfg', 'a.yaml') == 0
     words = ['--cfg', 'a.yaml', '--seeds', 0]
     if change == 'file':
-        Path('a.yaml').write_text('# changed\n')
+        Path('a.yaml').write_text('# a\nrun: {}\n')
     else:
         words.append('train.epochs=3')
     capsys.readouterr()
