@@ -15,6 +15,7 @@ from benchmarks import (
     int8_speed,
     relu6,
     samplers,
+    study_costs,
     training_loop,
     warn_inference,
 )
@@ -289,3 +290,25 @@ def test_int8_is_timed_beside_the_fused_network(vnni, monkeypatch):
     assert list(found.seconds) == ['float32, mxnet_fused', 'float32, onnxruntime', 'int8']
     assert all(len(times) == 2 and min(times) > 0 for times in found.seconds.values())
     assert found.target == ({'int8': 0.5} if vnni else None)
+
+
+def test_costs_of_a_study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path('base.yaml').write_text(
+        'data: {name: image_folder, root: ., batch_size: 4, train: {random_resized_crop: 48, flip: true}, '
+        'eval: {resize: [32, 32]}}\nbackbone: {name: mobilenetv2_0.25, weights: none}\n'
+        'method: {name: finetune}\ntrain: {epochs: 3, optimizer: {name: sgd, lr: 0.01}}\n')
+    Path('s.yaml').write_text('base: base.yaml\nvariants:\n  plain: {}\n  pmg: {method.name: pmg, method.features: 8}\n'
+                              '  two: {train.epochs: 2, data.batch_size: 2}\n')
+    parser = argparse.ArgumentParser()
+    study_costs.add_options(parser)
+    words = ['--study', 's.yaml', '--classes', '5', '--steps', '2', '--rounds', '2']
+    result = study_costs.measure(parser.parse_args([*words, '--variant', 'plain', '--variant', 'pmg']))
+    assert list(result.seconds) == ['plain', 'pmg'] and result.unit == 'step' and result.settings['what'] == 'training'
+    plain, pmg = (min(result.seconds[name]) for name in ('plain', 'pmg'))
+    assert 1.5 * plain < pmg  # whose step is four passes
+    result = study_costs.measure(parser.parse_args([*words, '--predict']))
+    assert list(result.seconds) == ['plain', 'pmg', 'two'] and result.unit == 'batch'
+    assert all(len(samples) == 2 and min(samples) > 0 for samples in result.seconds.values())
+    with pytest.raises(ConfigError, match="--variant 'many': 's.yaml' has none of this name"):
+        study_costs.measure(parser.parse_args([*words, '--variant', 'many']))
