@@ -12,10 +12,10 @@ import numpy as np
 from mxnet import autograd
 
 from benchmarks.comparison import Comparison
+from benchmarks.training_loop import TimedLog
 from gluon_fgvc import config, data, runs
 from gluon_fgvc.commands import cli
 from gluon_fgvc.engine.fit import TrainingData, fit
-from gluon_fgvc.engine.log import Log
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.nn.parameters import compile_net
 from gluon_fgvc.studies import plan_file
@@ -60,7 +60,7 @@ def _training(cfg, options):
     method, normalize = runs.build_method(cfg, options.classes, runs.contexts_from(cfg.run.contexts))
     batches = _Batches(cfg, data.TrainTransform(cfg.data.train), options)
     with tempfile.TemporaryDirectory() as folder:
-        fit(method, TrainingData(batches, None, normalize, options.classes), cfg, _Watch(folder, batches))
+        fit(method, TrainingData(batches, None, normalize, options.classes), cfg, TimedLog(folder, batches.stop))
     return batches.seconds / options.steps / cfg.train.epochs
 
 
@@ -103,19 +103,3 @@ class _Batches:
     def stop(self):
         mx.nd.waitall()
         self.seconds += time.perf_counter() - self._started
-
-
-class _Watch(Log):
-    """A log that stops the clock when an epoch has been recorded, and prints nothing."""
-
-    def __init__(self, folder, batches):
-        super().__init__(folder)
-        self._batches = batches
-
-    def record(self, **values):
-        super().record(**values)
-        if values['kind'] == 'epoch':
-            self._batches.stop()
-
-    def line(self, text):
-        pass

@@ -5,6 +5,7 @@ epochs (checkpoints; there is no validation) is left out. The bare loop is what 
 """
 import tempfile
 import time
+from functools import partial
 
 import mxnet as mx
 import numpy as np
@@ -43,7 +44,7 @@ def measure(options):
     images = data.ImageSet('train', [''] * options.batch, np.zeros(options.batch, 'int64'))
     turns = _Turns(images, batches, bare_loop(bare.net, normalize, batches, settings))
     with tempfile.TemporaryDirectory() as folder:
-        fit(ours, TrainingData(turns, None, normalize, CLASSES), settings, _TimedLog(folder, turns))
+        fit(ours, TrainingData(turns, None, normalize, CLASSES), settings, TimedLog(folder, partial(turns.stop, OURS)))
     ours, bare = to_numpy(ours.net), to_numpy(bare.net)
     return Comparison(
         settings={'backbone': options.backbone, 'size': options.size, 'batch': options.batch, 'steps': options.steps,
@@ -101,17 +102,17 @@ class _Turns:
         self.seconds[name].append(time.perf_counter() - self._started)
 
 
-class _TimedLog(Log):
-    """A log that ends our turn when the epoch has been recorded, and prints nothing."""
+class TimedLog(Log):
+    """A log that calls ``ended`` when an epoch has been recorded, and prints nothing."""
 
-    def __init__(self, folder, turns):
+    def __init__(self, folder, ended):
         super().__init__(folder)
-        self.turns = turns
+        self._ended = ended
 
     def record(self, **values):
         super().record(**values)
         if values['kind'] == 'epoch':
-            self.turns.stop(OURS)
+            self._ended()
 
     def line(self, text):
         pass
