@@ -37,6 +37,9 @@ class Options:
     block_gradient: bool = option(False, 'keep the gradient of the modules away from the backbone')
     lr_mult: float = option(10.0, 'factor on the learning rate of modules, gates and classifier; 1 from scratch',
                             minimum=0)
+    output_lr_mult: float = option(1.0, "further factor on that of the modules' output convolutions: they sum up nine "
+                                        'times the inputs of a classifier, and Adam changes every weight alike',
+                                   minimum=0)
 
     def __post_init__(self):
         if self.combine == 'linear' and (self.global_gate, self.global_gate_norm) != ('softmax', True):
@@ -69,7 +72,9 @@ class Method(Base):
 
     def phases(self, epochs):
         ours = r'((attend|rectify)_\w+|gates|classifier|projection)\..*'
-        return [Phase('all', epochs, lr_mult={ours: self.options.lr_mult})]
+        return [Phase('all', epochs, lr_mult={
+            ours: self.options.lr_mult,
+            r'attend_\w+\.output_weight': self.options.lr_mult * self.options.output_lr_mult})]
 
     def losses(self, outputs, labels, phase):
         scores = outputs['logits']

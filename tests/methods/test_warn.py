@@ -257,6 +257,22 @@ def test_modules_learn_faster():
     assert any(name.startswith('attend_stage3.') for name in structural(method.train_net))
 
 
+def test_output_convolutions_have_a_rate_of_their_own():
+    method = create(lr_mult=7, output_lr_mult=0.5)
+    phases.enter(method.phases(3)[0], method.train_net, False)
+    rates = {name: parameter.lr_mult for name, parameter in structural(method.train_net).items()}
+    assert rates['attend_stage4.output_weight'] == rates['attend_stage3.output_weight'] == 3.5
+    for name in ('attend_stage4.attention_weight', 'attend_stage4.gate_weight', 'classifier.weight'):
+        assert rates[name] == 7
+
+
+def test_adam_moves_a_score_of_a_module_nine_times_as_far_as_one_of_the_classifier():
+    """Why there is output_lr_mult: an input of ones, one step of all weights by the rate."""
+    inputs = {name: np.prod(parameter.shape[1:]) for name, parameter in structural(create().train_net).items()
+              if name in ('attend_stage4.output_weight', 'classifier.weight')}
+    assert inputs['attend_stage4.output_weight'] == 9 * inputs['classifier.weight']
+
+
 @pytest.mark.parametrize('options, stages', [
     ({'depth': 1}, ['stage4']), ({'depth': 3}, ['stage4', 'stage3', 'stage2']),
     ({'stages': ('stage1', 'stage3')}, ['stage3', 'stage1'])])
