@@ -579,6 +579,7 @@ def test_no_validation_split_to_evaluate(here, call, fails):
 def test_every_tool_in_turn(trained, call):
     code, out, err = call('evaluate', 'run', '--split', 'val', '--which', 'last')
     assert (code, err) == (0, '') and out.startswith('val: top-1 ') and 'circle' in out
+    assert ', the last)' in out  # and no word of a split that is not there
     assert json.loads((trained / 'run' / 'evaluation_val_last.json').read_text())['images'] == 4
     for tool, words, made in (
             ('predict', ['run', 'images/test'], 'predictions/predictions.csv'),

@@ -72,7 +72,8 @@ def _data(run):
 def _accuracy(run, evaluation):
     chosen = run.chosen_by
     lines = ['## Accuracy', '', f"The epoch was chosen by the {chosen['metric']} on the {chosen['split']} split."
-             if chosen['split'] else 'The epoch is the last: no validation split chose one.']
+             if chosen['split'] else 'The epoch is the last' +
+             ('.' if run.which == 'last' else ': no validation split chose one.')]
     if evaluation is None:
         return [*lines, 'The test split has not been evaluated (`fgvc evaluate`).']
     if evaluation['checkpoint'] != run.which:

@@ -30,7 +30,8 @@ def _origin(result):
                 f"view{'s' * (members[0]['views'] > 1)} each")
     if chosen['split']:
         return f"{whole}epoch {chosen['epoch'] + 1}, chosen by {chosen['split']} {chosen['metric']}"
-    return f"{whole}epoch {chosen['epoch'] + 1}, the last (no validation split)"
+    why = '' if result.get('checkpoint') == 'last' else ' (no validation split)'
+    return f"{whole}epoch {chosen['epoch'] + 1}, the last{why}"
 
 
 def report(run):
