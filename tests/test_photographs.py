@@ -37,7 +37,7 @@ def test_both_halves_of_the_recipe_see_the_same_images_in_two_sizes():
 
 
 def test_all_methods_on_birds_share_data_and_recipe(monkeypatch):
-    """The samplers of TASN and STN make their images small, so they are given larger ones.
+    """The samplers of TASN, SSN and STN make their images small, so they are given larger ones.
 
     Where only factors or a classifier learn, the rates are others; in all the rest classifiers have the same.
     """
@@ -46,8 +46,8 @@ def test_all_methods_on_birds_share_data_and_recipe(monkeypatch):
     configs = {v.name: runs.load_config(v.config, config.parse_overrides(v.overrides)) for v in study.variants}
     plain = configs['plain']
     assert len(study.seeds) == 3 and study.evaluate and plain.data.per_class == 10
-    assert {cfg.method.name for cfg in configs.values()} == {'finetune', 'attention_scaled', 'stn', 'warn', 'cra_cnn',
-                                                             'tasn', 'pmg'}
+    assert {cfg.method.name for cfg in configs.values()} == {'finetune', 'attention_scaled', 'stn', 'ssn', 'warn',
+                                                             'cra_cnn', 'tasn', 'pmg'}
     for name, cfg in configs.items():
         optimizer = cfg.train.optimizer
         if name == 'linear-probe' or name.startswith('attention'):
@@ -57,7 +57,7 @@ def test_all_methods_on_birds_share_data_and_recipe(monkeypatch):
         assert replace(cfg.train, optimizer=optimizer) == plain.train and cfg.backbone == plain.backbone
         if name == 'plain-larger-test':
             assert replace(cfg.data, eval=plain.data.eval) == plain.data
-        elif name in ('stn', 'tasn'):
+        elif name in ('stn', 'ssn', 'tasn'):
             sampled = cfg.method.options.size if name == 'stn' else cfg.method.options.sampled_size
             assert plain.data.eval.resize == (sampled, sampled)
         else:
