@@ -4,7 +4,6 @@ import re
 import shlex
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -55,8 +54,8 @@ def test_every_command(tmp_path, monkeypatch, capsys):
     small_run.write(tmp_path, train=36, test=12, classes=tuple(CLASSES))
     monkeypatch.chdir(tmp_path)
     Path('images').rename('photos')
-    monkeypatch.setattr(study, 'subprocess', SimpleNamespace(  # trainings of a study, here instead of in processes
-        run=lambda words: SimpleNamespace(returncode=entry.main([str(word) for word in words[3:]]))))
+    monkeypatch.setattr(study, '_call',  # trainings of a study, here instead of in processes
+                        lambda words: entry.main([str(word) for word in words[3:]]))
     said, before = {}, None
     for number, words in commands():
         if number != before and number in PREPARED:
