@@ -38,20 +38,16 @@ def add_options(parser):
 def measure(options):
     """Return the :class:`Comparison` of the variants; ``options`` are those of :func:`add_options`."""
     study = plan_file.read(options.study)
-    names = options.variant or [variant.name for variant in study.variants]
-    known = {variant.name: variant for variant in study.variants}
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"--variant '{name}': '{options.study}' has none of this name")
-    settings = {name: runs.load_config(known[name].config, config.parse_overrides(known[name].overrides))
-                for name in names}
+    variants = study.named(options.variant) if options.variant else study.variants
+    settings = {variant.name: runs.load_config(variant.config, config.parse_overrides(variant.overrides))
+                for variant in variants}
     take_turn = _predictions if options.predict else _training
-    seconds = {name: [] for name in names}
+    seconds = {name: [] for name in settings}
     for _ in range(options.rounds):
-        for name in names:
-            seconds[name].append(take_turn(settings[name], options))
+        for name, cfg in settings.items():
+            seconds[name].append(take_turn(cfg, options))
     return Comparison(settings={'study': study.name, 'what': 'prediction' if options.predict else 'training',
-                                'batch': settings[names[0]].data.batch_size, 'steps': options.steps},
+                                'batch': next(iter(settings.values())).data.batch_size, 'steps': options.steps},
                       unit='batch' if options.predict else 'step', seconds=seconds)
 
 
@@ -67,11 +63,12 @@ def _training(cfg, options):
 def _predictions(cfg, options):
     """Return the seconds of a batch."""
     method, normalize = runs.build_method(cfg, options.classes, runs.contexts_from(cfg.run.contexts))
-    compile_net(method.net, True)
+    net = method.deployed()
+    compile_net(net, True)
     batches = _Batches(cfg, data.EvalTransform(cfg.data.eval), options)
     with autograd.predict_mode():
         for batch in batches.epoch(0):
-            method.net(normalize(batch.images)).wait_to_read()
+            net(normalize(batch.images)).wait_to_read()
     batches.stop()
     return batches.seconds / options.steps
 

@@ -310,5 +310,5 @@ def test_costs_of_a_study(tmp_path, monkeypatch):
     result = study_costs.measure(parser.parse_args([*words, '--predict']))
     assert list(result.seconds) == ['plain', 'pmg', 'two'] and result.unit == 'batch'
     assert all(len(samples) == 2 and min(samples) > 0 for samples in result.seconds.values())
-    with pytest.raises(ConfigError, match="--variant 'many': 's.yaml' has none of this name"):
+    with pytest.raises(ConfigError, match="--variant 'many': study 's' has none of this name"):
         study_costs.measure(parser.parse_args([*words, '--variant', 'many']))

@@ -46,6 +46,18 @@ class StudyFile:
     folds: Tuple[int, ...]
     evaluate: bool
 
+    def named(self, names):
+        """Return the variants of these names, in this order.
+
+        :raises ConfigError: for a name that is no variant's.
+        """
+        known = {variant.name: variant for variant in self.variants}
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"--variant '{name}': study '{self.name}' has none of this name"
+                                  f"{did_you_mean(name, known)}")
+        return [known[name] for name in names]
+
     def runs(self, work_dir='work_dirs/study', only=(), overrides=()):
         """Return the list of :class:`~gluon_fgvc.studies.runs.StudyRun`, variant by variant.
 
@@ -53,12 +65,8 @@ class StudyFile:
         :param overrides: further ones, KEY=VALUE, of all runs.
         :raises ConfigError: for a name that is no variant's, or a configuration that cannot be read.
         """
-        names = [variant.name for variant in self.variants]
-        for name in only:
-            if name not in names:
-                raise ConfigError(f"--variant '{name}': study '{self.name}' has none of this name"
-                                  f"{did_you_mean(name, names)}")
-        return [run for variant in self.variants if not only or variant.name in only
+        wanted = self.named(only)
+        return [run for variant in self.variants if not only or variant in wanted
                 for run in expand(self.name, Path(variant.config), (variant.name, (*variant.overrides, *overrides)),
                                   self.seeds, self.folds, work_dir)]
 
