@@ -12,8 +12,8 @@ import numpy as np
 
 from gluon_fgvc import deploy, runs
 from gluon_fgvc.choices import CALIBRATIONS
+from gluon_fgvc.deploy.engines import softmax
 from gluon_fgvc.deploy.metadata import Metadata
-from gluon_fgvc.deploy.predictor import softmax
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.runs import conversion
 

@@ -2,7 +2,7 @@
 import mxnet as mx
 import numpy as np
 
-from gluon_fgvc.deploy.predictor import softmax
+from gluon_fgvc.deploy.engines import softmax
 from gluon_fgvc.machine import processor
 
 UNIT = 2.0 ** -24  # float32 rounds by at most this share

@@ -4,6 +4,7 @@ from gluon_fgvc.backbones.loading import IMPORTED_CLASSIFIER
 from gluon_fgvc.choices import TORCH  # words that the kinds of their namings hold
 from gluon_fgvc.errors import ConfigError, did_you_mean
 from gluon_fgvc.nn import Classifier
+from gluon_fgvc.nn.parameters import copies, to_numpy
 
 
 def namings_of(backbone, naming='auto'):
@@ -30,7 +31,7 @@ def to_params(backbone):
     The names are the backbone's own: ``backbone.weights`` of a configuration and ``load_parameters`` of a
     :class:`~gluon_fgvc.backbones.Backbone` (with ``ignore_extra``) take them.
     """
-    arrays = {name: parameter.data().asnumpy() for name, parameter in backbone.naming().parameters.items()}
+    arrays = copies(backbone.naming().parameters)
     if backbone.source_classifier:
         arrays.update(zip(IMPORTED_CLASSIFIER, backbone.source_classifier))  # without the names of classes
     return weight_files.dump_params(arrays)
@@ -57,9 +58,8 @@ def plain_backbone(net, what):
     if torch and not any(naming.builders for naming in torch):
         raise ConfigError(f'{what}: neither torchvision nor timm builds {net.body.built_as[0]} of these widths with '
                           f'one layer behind the average; --allow-partial writes what has a name there, {remedy}')
-    weight, bias = (parameter.data(parameter.list_ctx()[0]).asnumpy()
-                    for parameter in (net.classifier.weight, net.classifier.bias))
-    net.body.source_classifier = weight, bias, None
+    classifier = to_numpy(net.classifier)
+    net.body.source_classifier = classifier['weight'], classifier['bias'], None
     return net.body
 
 
@@ -85,7 +85,7 @@ def to_safetensors(backbone, naming='auto'):
     :raises ConfigError: if the backbone has no names of this kind.
     """
     chosen = _chosen(backbone, naming)
-    arrays = chosen.encode({name: parameter.data().asnumpy() for name, parameter in chosen.parameters.items()})
+    arrays = chosen.encode(copies(chosen.parameters))
     if backbone.source_classifier and chosen.classifier[0]:
         arrays.update(zip(chosen.classifier, backbone.source_classifier))
     return weight_files.dump_safetensors(arrays), chosen.kind

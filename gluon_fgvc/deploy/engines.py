@@ -24,21 +24,26 @@ class Absent(NotUsable):
 
 
 class MXNetEngine:
-    """The symbol as it was exported; ``ctx`` is an MXNet context, by default the CPU."""
+    """The symbol as it was exported; ``ctx`` is an MXNet context, by default the CPU.
+
+    :param text: JSON of another symbol on the same parameters, run in its place.
+    """
 
     name = 'mxnet'
 
-    def __init__(self, folder, metadata, ctx=None):
+    def __init__(self, folder, metadata, ctx=None, text=None):
         import mxnet as mx
         self._mx, self._metadata, self.ctx = mx, metadata, ctx or mx.cpu()
         self.graph = load_exported(folder, self.ctx)[1]
+        if text is not None:
+            self.graph = mx.gluon.SymbolBlock(mx.sym.load_json(text), mx.sym.var(metadata.input_name),
+                                              params=self.graph.collect_params())
         self.graph.hybridize(static_alloc=True, static_shape=True)
 
     def array(self, pixels):
         """Return ``pixels`` as the graph takes them, an NDArray."""
-        if self._metadata.takes_pixels:
-            return self._mx.nd.array(pixels, ctx=self.ctx, dtype='uint8')
-        return self._mx.nd.array(normalized(pixels, self._metadata), ctx=self.ctx)
+        pixels = prepared(pixels, self._metadata)
+        return self._mx.nd.array(pixels, ctx=self.ctx, dtype=pixels.dtype)
 
     def __call__(self, pixels):
         return self.graph(self.array(pixels)).asnumpy()
@@ -62,24 +67,21 @@ class FusedEngine(MXNetEngine):
             raise NotUsable(str(reason)) from None
 
 
-class OnnxEngine:
-    """``model.onnx`` in onnxruntime, on the CPU; whether it takes pixels or normalised images is read from the file.
+class OnnxGraph:
+    """An ONNX model in onnxruntime, on the CPU; whether it takes pixels or normalised images is read from the model.
 
     Every output after the first is a map, if it is of shape (N,h,w).
+
+    :param model: a path, or a ModelProto.
+    :param metadata: :class:`~gluon_fgvc.deploy.metadata.Metadata` of the export.
     """
 
-    name = 'onnxruntime'
-
-    def __init__(self, folder, metadata, ctx=None):
+    def __init__(self, model, metadata):
         import onnxruntime
-        check_files(folder, metadata, [ONNX])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = threads(), 3
-        try:
-            self._session = onnxruntime.InferenceSession(os.path.join(folder, ONNX), options,
-                                                         providers=['CPUExecutionProvider'])
-        except Exception as error:  # onnxruntime's own kinds have no common base
-            raise NotUsable(f'onnxruntime cannot read {ONNX}: {str(error).splitlines()[0]}') from None
+        source = str(model) if isinstance(model, (str, os.PathLike)) else model.SerializeToString()
+        self._session = onnxruntime.InferenceSession(source, options, providers=['CPUExecutionProvider'])
         self._metadata, self._input = metadata, self._session.get_inputs()[0]
         self._names = [output.name for output in self._session.get_outputs()]
         self.maps = [output.name for output in self._session.get_outputs()[1:] if len(output.shape) == 3]
@@ -94,6 +96,22 @@ class OnnxEngine:
 
     def __call__(self, pixels):
         return self.run(pixels, self._names[:1])[0]
+
+
+class OnnxEngine(OnnxGraph):
+    """``model.onnx`` of an export.
+
+    :raises NotUsable: if onnxruntime cannot read it.
+    """
+
+    name = 'onnxruntime'
+
+    def __init__(self, folder, metadata, ctx=None):
+        check_files(folder, metadata, [ONNX])
+        try:
+            super().__init__(os.path.join(folder, ONNX), metadata)
+        except Exception as error:  # onnxruntime's own kinds have no common base
+            raise NotUsable(f'onnxruntime cannot read {ONNX}: {str(error).splitlines()[0]}') from None
 
 
 ENGINES = {engine.name: engine for engine in (FusedEngine, MXNetEngine, OnnxEngine)}
@@ -143,6 +161,11 @@ def proof_images(size):
     return np.random.RandomState(0).randint(0, 256, (2, *size, 3)).astype(np.uint8)
 
 
+def prepared(pixels, metadata):
+    """Return pixels, uint8 (N,H,W,3), as the graph takes them."""
+    return pixels if metadata.takes_pixels else normalized(pixels, metadata)
+
+
 def normalized(pixels, metadata):
     """Return ``(pixel / 255 - mean) / std`` of uint8 (N,H,W,3): float32 (N,3,H,W)."""
     values = np.arange(256, dtype=np.float32)
@@ -152,6 +175,17 @@ def normalized(pixels, metadata):
         table = values * np.float32(1 / (255 * std)) + np.float32(-mean / std)
         np.take(table, pixels[..., channel], out=normal[:, channel])
     return normal
+
+
+def probabilities(output, metadata):
+    """Return the class probabilities, float32 (N,K), that ``output`` (N,K) of an engine is or stands for."""
+    return output if metadata.output == 'probabilities' else softmax(output)
+
+
+def softmax(scores):
+    """Return the class probabilities, float32 (N,K), of scores (N,K)."""
+    powers = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def threads():

@@ -6,22 +6,18 @@ takes its place; ``model.json`` then lists the file with its SHA-256 and what wa
 import os
 from dataclasses import replace
 
-import mxnet as mx
 import numpy as np
-from mxnet.gluon import SymbolBlock
 
 from gluon_fgvc.choices import FORMATS
-from gluon_fgvc.deploy import fusion
 from gluon_fgvc.deploy.bfloat16 import in_bfloat16
+from gluon_fgvc.deploy.engines import FusedEngine, MXNetEngine, NotUsable, probabilities
 from gluon_fgvc.deploy.metadata import SYMBOL as SYMBOL_FILE
 from gluon_fgvc.deploy.metadata import Metadata
-from gluon_fgvc.deploy.onnx.runtime import OnnxModel, prepared, require
-from gluon_fgvc.deploy.predictor import softmax
-from gluon_fgvc.deploy.symbol import check_files, check_graph, load_exported
+from gluon_fgvc.deploy.onnx.runtime import OnnxModel, require
+from gluon_fgvc.deploy.symbol import check_files, check_graph
 from gluon_fgvc.errors import CheckFailed
 from gluon_fgvc.files import hash_of_file, remove, write_atomically
 from gluon_fgvc.machine import processor
-from gluon_fgvc.nn.parameters import compile_net
 
 SYMBOL = 'symbol'  # the format that every export has
 CERTIFICATE, CERTIFICATE_PAGE = 'certificate.json', 'certificate.html'
@@ -36,30 +32,22 @@ ON_NOISE = {'onnx': 2e-2, 'float16': 2e-2, 'bfloat16': 0.4}
 class SymbolModel:
     """An exported symbol run by MXNet; called with pixels it returns probabilities.
 
-    :param text: JSON of another symbol on the same parameters.
+    :param text: JSON of another symbol on the same parameters; it is not fused.
     :param fuse: have oneDNN fuse operators, where that can be.
     """
 
     def __init__(self, folder, text=None, fuse=False):
-        self._metadata, self._graph = load_exported(folder)
-        if text is not None:
-            self._graph = SymbolBlock(mx.sym.load_json(text), mx.sym.var(self._metadata.input_name),
-                                      params=self._graph.collect_params())
-        compile_net(self._graph)
-        if fuse and fusion.is_available(mx.cpu()):
-            pixels = np.random.RandomState(0).randint(0, 256, (2, *self._metadata.size, 3)).astype('uint8')
-            try:
-                self._graph = fusion.fuse(self._graph, self._metadata.input_name, self._array(pixels))
-            except fusion.NotFused:
-                pass  # it runs as exported
+        self._metadata = Metadata.read(folder)
+        self._engine = self._fused(folder) if fuse else MXNetEngine(folder, self._metadata, text=text)
 
-    def _array(self, pixels):
-        pixels = prepared(pixels, self._metadata)
-        return mx.nd.array(pixels, dtype=pixels.dtype)
+    def _fused(self, folder):
+        try:
+            return FusedEngine(folder, self._metadata)
+        except NotUsable:
+            return MXNetEngine(folder, self._metadata)
 
     def __call__(self, pixels):
-        output = self._graph(self._array(pixels)).asnumpy()
-        return output if self._metadata.output == 'probabilities' else softmax(output)
+        return probabilities(self._engine(pixels), self._metadata)
 
 
 def open_format(folder, name, fuse=True):

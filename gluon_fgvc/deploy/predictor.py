@@ -26,7 +26,7 @@ from gluon_fgvc.data.search import find_images
 from gluon_fgvc.data.transforms import EvalTransform
 from gluon_fgvc.deploy.activation import ClassActivation, NoActivation
 from gluon_fgvc.deploy.choice import choose
-from gluon_fgvc.deploy.engines import ENGINES, NotUsable, OnnxEngine, open_engine, possible
+from gluon_fgvc.deploy.engines import ENGINES, NotUsable, OnnxEngine, open_engine, possible, probabilities
 from gluon_fgvc.deploy.metadata import Metadata
 from gluon_fgvc.errors import DataError, UserError
 from gluon_fgvc.machine.processor import onednn_choice
@@ -155,8 +155,7 @@ class Predictor(ImageClassifier):
         return output
 
     def _probabilities(self, images):
-        output = self._engine(images)
-        return output if self.metadata.output == 'probabilities' else softmax(output)
+        return probabilities(self._engine(images), self.metadata)
 
     def maps(self, images):
         """Return where the network looks in transformed images, uint8 (N,H,W,3): dict of name → (N,h,w), non-negative.
@@ -204,12 +203,6 @@ def ranking(classes, probabilities, count):
     """Return the ``count`` most probable classes, the best first: list of (name, probability)."""
     order = np.argsort(-probabilities, kind='stable')[:count]
     return [(classes[i], float(f'{probabilities[i]:.7g}')) for i in order]
-
-
-def softmax(scores):
-    """Return the class probabilities, float32 (N,K), of scores (N,K)."""
-    powers = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
-    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def main(argv=None):

@@ -20,7 +20,7 @@ from gluon_fgvc.methods.base import Phase, cross_entropy
 from gluon_fgvc.nn import Classifier, attention_convolutions, attention_in_batch_norm, replace_convolutions
 from gluon_fgvc.nn.attention_conv import FORMS
 from gluon_fgvc.nn.losses import BOUNDED, PENALTIES, attention_penalty
-from gluon_fgvc.nn.parameters import contexts_of, structural
+from gluon_fgvc.nn.parameters import contexts_of, structural, to_numpy
 
 SCHEDULE = 'FFAAABAAABAA'  # the paper's
 SPREAD = 0.1  # of attention around 1, where penalties are compared with the cross-entropy
@@ -212,13 +212,12 @@ class Method(Base):
 
     def deployed(self):
         """Return the plain network: attention, multiplied into copies of the filters, costs nothing."""
-        own = structural(self.net)
+        own = to_numpy(self.net)
         plain = Classifier(backbones.twin(self.net.body), own['classifier.weight'].shape[0], self.options.dropout)
         plain.classifier.initialize(ctx=contexts_of(self.net))
         for name, parameter in structural(plain).items():
-            parameter.set_data(own[name].data(own[name].list_ctx()[0]))
-        for name, conv in self.convolutions.items():
-            weight, attention = (p.data(p.list_ctx()[0]) for p in (conv.weight, conv.attention))
-            structural(plain)[f'{name}.weight'].set_data(weight * attention)
+            parameter.set_data(own[name])
+        for name in self.convolutions:
+            structural(plain)[f'{name}.weight'].set_data(own[f'{name}.weight'] * own[f'{name}.attention'])
         return plain
 

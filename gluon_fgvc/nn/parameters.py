@@ -90,10 +90,15 @@ def unite_statistics(parameters, team):
 
 
 def to_numpy(block):
-    """Return structural name → numpy copy, of the first device: between epochs all devices hold the same.
+    """Return structural name → numpy copy, of the first device: between epochs all devices hold the same."""
+    return copies(structural(block))
+
+
+def copies(parameters):
+    """Return dict of name → numpy copy, of the first device, of a dict of name → Parameter.
 
     Waits for everything that runs: MKLDNN reorders weights in place during an inference pass, and a read
     beside it was seen to give permuted ones.
     """
     nd.waitall()
-    return {name: parameter.list_data()[0].asnumpy() for name, parameter in structural(block).items()}
+    return {name: parameter.list_data()[0].asnumpy() for name, parameter in parameters.items()}

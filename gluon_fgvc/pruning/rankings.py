@@ -8,20 +8,21 @@ from mxnet import autograd, nd
 
 from gluon_fgvc.methods.base import cross_entropy
 from gluon_fgvc.nn import attention_convolutions
-from gluon_fgvc.nn.parameters import walk
+from gluon_fgvc.nn.parameters import copies, walk
 
 
 def attention_scores(net):
     """Return dict of convolution → (O,), the mean size of each filter's attention weights; before folding."""
-    return {name: np.abs(conv.attention.list_data()[0].asnumpy()).mean(axis=(1, 2, 3))
-            for name, conv in attention_convolutions(net).items()}
+    attention = copies({name: conv.attention for name, conv in attention_convolutions(net).items()})
+    return {name: np.abs(factors).mean(axis=(1, 2, 3)) for name, factors in attention.items()}
 
 
 def l1_scores(channels, groups):
     """Return dict of convolution → (O,), the L1 norm of each filter over the mean of its layer's."""
     scores = {}
-    for layer in (layer for group in groups for layer in group.producers):
-        norms = np.abs(channels.parameters[f'{layer}.weight'].list_data()[0].asnumpy()).sum(axis=(1, 2, 3))
+    filters = copies({layer: channels.parameters[f'{layer}.weight'] for group in groups for layer in group.producers})
+    for layer, weight in filters.items():
+        norms = np.abs(weight).sum(axis=(1, 2, 3))
         scores[layer] = norms / max(norms.mean(), 1e-30)
     return scores
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from mxnet import nd
 
+from gluon_fgvc.nn.parameters import copies
 from gluon_fgvc.pruning.channels import STILL, SUMS
 
 
@@ -23,7 +24,7 @@ class Pruned:
 
 def prune(channels, groups, kept):
     """Return :class:`Pruned`: the parameters of ``channels.net`` without the channels that are not ``kept``."""
-    arrays = {name: p.list_data()[0].asnumpy().copy() for name, p in channels.parameters.items()}
+    arrays = copies(channels.parameters)
     of_group = {id(group): kept[group.name] for group in groups}
     dropped = _propagate_constants(channels, of_group, arrays)
     widths = {}

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from gluon_fgvc.deploy.onnx.runtime import OnnxModel, prepared
+from gluon_fgvc.deploy.engines import prepared
+from gluon_fgvc.deploy.onnx.runtime import OnnxModel
 
 LAYERS = ('Conv', 'Gemm')
 _PERCENTILE = 99.99  # of the values of an activation that its range holds

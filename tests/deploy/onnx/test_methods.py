@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gluon_fgvc import backbones, methods
-from gluon_fgvc.deploy.onnx.runtime import softmax
+from gluon_fgvc.deploy.engines import softmax
 from tests.backbones.test_backbones import unsettle
 from tests.deploy.onnx_check import compare_net, photographs
 from tests.rounding import response_to_rounding
