@@ -30,6 +30,9 @@ class Options:
     features: int = option(512, 'channels of the 1x1 convolution of each head, and units of its hidden layer; the 3x3 '
                                 'convolution has twice as many', minimum=1)
     joint_weight: float = option(2.0, 'β, factor on the loss of the joint classifier (Eq. 3)', minimum=0)
+    deploy: str = option('all', "which classifiers predict: 'all', the mean of their logits, or 'joint', which is better "
+                                'where early stages have little to say, as with few images a class',
+                         choices=('all', 'joint'))
     lr_mult: float = option(10.0, 'factor on the learning rate of all that is not pretrained', minimum=0)
 
 
@@ -37,8 +40,8 @@ class Method(Base):
     """One batch is S+1 updates: each of the last S stages from a jigsaw, the earliest first, then the whole network.
 
     Deployed are all classifiers: the logits are the mean of theirs, so the predicted class is that of the paper's sum
-    (Sec. 3.4), and their softmax is no surer than theirs. Losses are the cross-entropies of the stages, under the names
-    of the stages, and ``joint``.
+    (Sec. 3.4), and their softmax is no surer than theirs. Or, with ``deploy: joint``, the joint classifier alone. Losses
+    are the cross-entropies of the stages, under the names of the stages, and ``joint``.
 
     Differs from the released code: what an update does not reach stays as it is, where the release moves it on by
     momentum and weight decay.
@@ -51,7 +54,8 @@ class Method(Base):
             raise ConfigError(f'method.stages: {options.stages} is more than the {len(names)} stages of '
                               f'{backbone.name}')
         self.stages = names[-options.stages:]
-        self.train_net = Granularities(backbone, num_classes, self.stages, options.features)
+        self.train_net = Granularities(backbone, num_classes, self.stages, options.features,
+                                       jointly=options.deploy == 'joint')
         self.net = FirstOutput(self.train_net)
         for child in self.train_net._children.values():
             if child is not backbone:
@@ -117,14 +121,15 @@ class Granularities(HybridBlock):
 
     :param stages: names of the stages with a head, in their order.
     :param features: channels of a head, see :class:`Options`.
+    :param jointly: the first output is that of the joint classifier, not the mean of all.
 
-    Inputs: images (N,3,H,W), normalised. Outputs: logits (N,K), the mean of all others; the logits (N,K) of each stage,
-    and those of the joint classifier.
+    Inputs: images (N,3,H,W), normalised. Outputs: logits (N,K), the mean of all others or the last of them; the logits
+    (N,K) of each stage, and those of the joint classifier.
     """
 
-    def __init__(self, body, num_classes, stages, features, **kwargs):
+    def __init__(self, body, num_classes, stages, features, jointly=False, **kwargs):
         super().__init__(**kwargs)
-        self.stages = stages
+        self.stages, self._jointly = stages, jointly
         with self.name_scope():
             self.body = body
             for stage in stages:
@@ -138,7 +143,7 @@ class Granularities(HybridBlock):
         vectors = [getattr(self, f'features_{stage}')(maps[stage]) for stage in self.stages]        # (N,2·features)
         logits = [getattr(self, f'classify_{stage}')(vector) for stage, vector in zip(self.stages, vectors)]
         logits.append(self.classify_jointly(F.concat(*vectors, dim=1)))
-        return [F.add_n(*logits) / len(logits), *logits]
+        return [logits[-1] if self._jointly else F.add_n(*logits) / len(logits), *logits]
 
 
 class UpTo(HybridBlock):

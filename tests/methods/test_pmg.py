@@ -79,6 +79,23 @@ def test_logits_are_the_mean_of_all_classifiers():
                                atol=1e-6)
 
 
+def test_the_joint_classifier_alone():
+    method = create(deploy='joint')
+    with mx.autograd.predict_mode():
+        logits, *_, joint = method.train_net(images())
+        np.testing.assert_array_equal(logits.asnumpy(), joint.asnumpy())
+    symbol = method.net(mx.sym.var('images'))
+    # The heads of the stages are computed, their classifiers are not.
+    drawn = {name: any(parameter.name in symbol.list_arguments()
+                       for parameter in getattr(method.train_net, name).collect_params().values())
+             for name in ('features_stage2', 'classify_stage2', 'classify_stage4', 'classify_jointly')}
+    assert drawn == {'features_stage2': True, 'classify_stage2': False, 'classify_stage4': False,
+                     'classify_jointly': True}
+    mean = create()  # the same start: the key draws no numbers
+    with mx.autograd.predict_mode():
+        np.testing.assert_array_equal(mean.train_net(images())[-1].asnumpy(), joint.asnumpy())
+
+
 def test_the_updates_of_one_step(monkeypatch):
     """Granularities 8, 4, 2, 1 (Sec. 3.3), each reaching what lies below its head and nothing else."""
     method = create()
