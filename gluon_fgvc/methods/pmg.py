@@ -30,8 +30,8 @@ class Options:
     features: int = option(512, 'channels of the 1x1 convolution of each head, and units of its hidden layer; the 3x3 '
                                 'convolution has twice as many', minimum=1)
     joint_weight: float = option(2.0, 'β, factor on the loss of the joint classifier (Eq. 3)', minimum=0)
-    deploy: str = option('all', "which classifiers predict: 'all', the mean of their logits, or 'joint', which is better "
-                                'where early stages have little to say, as with few images a class',
+    deploy: str = option('all', "which classifiers predict: 'all', the mean of their logits, or 'joint', which is "
+                                'better where early stages have little to say, as with few images a class',
                          choices=('all', 'joint'))
     lr_mult: float = option(10.0, 'factor on the learning rate of all that is not pretrained', minimum=0)
 
@@ -40,8 +40,8 @@ class Method(Base):
     """One batch is S+1 updates: each of the last S stages from a jigsaw, the earliest first, then the whole network.
 
     Deployed are all classifiers: the logits are the mean of theirs, so the predicted class is that of the paper's sum
-    (Sec. 3.4), and their softmax is no surer than theirs. Or, with ``deploy: joint``, the joint classifier alone. Losses
-    are the cross-entropies of the stages, under the names of the stages, and ``joint``.
+    (Sec. 3.4), and their softmax is no surer than theirs. Or, with ``deploy: joint``, the joint classifier alone.
+    Losses are the cross-entropies of the stages, under the names of the stages, and ``joint``.
 
     Differs from the released code: what an update does not reach stays as it is, where the release moves it on by
     momentum and weight decay.
