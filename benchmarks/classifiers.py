@@ -53,8 +53,7 @@ def measure(options):
     scores, labels = _scores(run)
     for name in (name for names in options.mean for name in names):
         if name not in scores:
-            raise ConfigError(f"--mean: '{name}' is no classifier of this run{did_you_mean(name, scores)}; "
-                              f"it has {', '.join(scores)}")
+            raise ConfigError(f"--mean: '{name}' is no classifier of this run{did_you_mean(name, scores)}")
     means = {'mean of ' + ', '.join(names): np.mean([scores[name] for name in names], axis=0) for names in options.mean}
     return Classifiers({'run': options.run, 'images': len(labels)},
                        {name: judged(logits, labels) for name, logits in {**scores, **means}.items()})

@@ -5,13 +5,14 @@ only small pieces in disorder must tell classes apart by what lies within a piec
 """
 from dataclasses import dataclass
 from functools import partial
+from typing import Tuple
 
 from mxnet import nd
 from mxnet.gluon import HybridBlock
 from mxnet.gluon import nn as layers
 
 from gluon_fgvc.config import option
-from gluon_fgvc.errors import ConfigError
+from gluon_fgvc.errors import ConfigError, did_you_mean
 from gluon_fgvc.methods.base import Method as Base
 from gluon_fgvc.methods.base import Phase
 from gluon_fgvc.nn import FirstOutput
@@ -30,9 +31,8 @@ class Options:
     features: int = option(512, 'channels of the 1x1 convolution of each head, and units of its hidden layer; the 3x3 '
                                 'convolution has twice as many', minimum=1)
     joint_weight: float = option(2.0, 'β, factor on the loss of the joint classifier (Eq. 3)', minimum=0)
-    deploy: str = option('all', "which classifiers predict: 'all', the mean of their logits, or 'joint', which is "
-                                'better where early stages have little to say, as with few images a class',
-                         choices=('all', 'joint'))
+    deploy: Tuple[str, ...] = option((), "the classifiers whose mean logits predict, e.g. [stage4, joint]; [] is all, "
+                                         'and worse where early stages learn little, as from few images a class')
     lr_mult: float = option(10.0, 'factor on the learning rate of all that is not pretrained', minimum=0)
 
 
@@ -40,8 +40,8 @@ class Method(Base):
     """One batch is S+1 updates: each of the last S stages from a jigsaw, the earliest first, then the whole network.
 
     Deployed are all classifiers: the logits are the mean of theirs, so the predicted class is that of the paper's sum
-    (Sec. 3.4), and their softmax is no surer than theirs. Or, with ``deploy: joint``, the joint classifier alone.
-    Losses are the cross-entropies of the stages, under the names of the stages, and ``joint``.
+    (Sec. 3.4), and their softmax is no surer than theirs. ``deploy`` names fewer, such as the joint one alone, which
+    the paper has as well. Losses are the cross-entropies of the stages, under the names of the stages, and ``joint``.
 
     Differs from the released code: what an update does not reach stays as it is, where the release moves it on by
     momentum and weight decay.
@@ -54,14 +54,20 @@ class Method(Base):
             raise ConfigError(f'method.stages: {options.stages} is more than the {len(names)} stages of '
                               f'{backbone.name}')
         self.stages = names[-options.stages:]
-        self.train_net = Granularities(backbone, num_classes, self.stages, options.features,
-                                       jointly=options.deploy == 'joint')
+        self.train_net = Granularities(backbone, num_classes, self.stages, options.features, self._deployed())
         self.net = FirstOutput(self.train_net)
         for child in self.train_net._children.values():
             if child is not backbone:
                 child.initialize(HE, ctx=contexts_of(backbone))
         self._upto = {stage: UpTo(self.train_net, stage) for stage in self.stages}
         self._joint = Joint(self.train_net)
+
+    def _deployed(self):
+        every = (*self.stages, 'joint')
+        for name in self.options.deploy:
+            if name not in every:
+                raise ConfigError(f"method.deploy: no classifier '{name}'{did_you_mean(name, every)}")
+        return self.options.deploy or every
 
     @property
     def outputs(self):
@@ -121,15 +127,15 @@ class Granularities(HybridBlock):
 
     :param stages: names of the stages with a head, in their order.
     :param features: channels of a head, see :class:`Options`.
-    :param jointly: the first output is that of the joint classifier, not the mean of all.
+    :param deployed: names of the classifiers that predict, of ``stages`` and 'joint'.
 
-    Inputs: images (N,3,H,W), normalised. Outputs: logits (N,K), the mean of all others or the last of them; the logits
-    (N,K) of each stage, and those of the joint classifier.
+    Inputs: images (N,3,H,W), normalised. Outputs: logits (N,K), the mean of those of ``deployed``; the logits (N,K) of
+    each stage, and those of the joint classifier.
     """
 
-    def __init__(self, body, num_classes, stages, features, jointly=False, **kwargs):
+    def __init__(self, body, num_classes, stages, features, deployed, **kwargs):
         super().__init__(**kwargs)
-        self.stages, self._jointly = stages, jointly
+        self.stages, self._deployed = stages, deployed
         with self.name_scope():
             self.body = body
             for stage in stages:
@@ -141,9 +147,9 @@ class Granularities(HybridBlock):
     def hybrid_forward(self, F, images):
         maps = dict(zip(self.body.stage_names, self.body.stage_maps(images)))
         vectors = [getattr(self, f'features_{stage}')(maps[stage]) for stage in self.stages]        # (N,2·features)
-        logits = [getattr(self, f'classify_{stage}')(vector) for stage, vector in zip(self.stages, vectors)]
-        logits.append(self.classify_jointly(F.concat(*vectors, dim=1)))
-        return [logits[-1] if self._jointly else F.add_n(*logits) / len(logits), *logits]
+        logits = {stage: getattr(self, f'classify_{stage}')(vector) for stage, vector in zip(self.stages, vectors)}
+        logits['joint'] = self.classify_jointly(F.concat(*vectors, dim=1))
+        return [F.add_n(*(logits[name] for name in self._deployed)) / len(self._deployed), *logits.values()]
 
 
 class UpTo(HybridBlock):

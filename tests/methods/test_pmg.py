@@ -80,7 +80,7 @@ def test_logits_are_the_mean_of_all_classifiers():
 
 
 def test_the_joint_classifier_alone():
-    method = create(deploy='joint')
+    method = create(deploy=['joint'])
     with mx.autograd.predict_mode():
         logits, *_, joint = method.train_net(images())
         np.testing.assert_array_equal(logits.asnumpy(), joint.asnumpy())
@@ -94,6 +94,15 @@ def test_the_joint_classifier_alone():
     mean = create()  # the same start: the key draws no numbers
     with mx.autograd.predict_mode():
         np.testing.assert_array_equal(mean.train_net(images())[-1].asnumpy(), joint.asnumpy())
+
+
+def test_the_mean_of_two_classifiers():
+    method = create(deploy=['joint', 'stage4'])
+    with mx.autograd.predict_mode():
+        logits, _, _, last, joint = method.train_net(images())
+    np.testing.assert_allclose(logits.asnumpy(), (last + joint).asnumpy() / 2, rtol=1e-6)
+    with pytest.raises(ConfigError, match="method.deploy: no classifier 'stage1'.*allowed: stage2, stage3, stage4, joint"):
+        create(deploy=['stage1'])
 
 
 def test_the_updates_of_one_step(monkeypatch):
