@@ -9,6 +9,7 @@ from typing import Mapping
 import numpy as np
 
 from gluon_fgvc import data
+from gluon_fgvc.engine.metrics import predictions_of, top_k
 from gluon_fgvc.errors import ConfigError, did_you_mean
 from gluon_fgvc.runs import open_run
 from gluon_fgvc.runs.build import loader_of
@@ -61,9 +62,8 @@ def measure(options):
 
 def judged(logits, labels):
     """Return (fraction right, mean negative log-likelihood in nats) of logits (N,K) and labels (N,)."""
-    logits = logits - logits.max(axis=1, keepdims=True)
-    likelihood = logits[np.arange(len(labels)), labels] - np.log(np.exp(logits).sum(axis=1))
-    return float((logits.argmax(axis=1) == labels).mean()), float(-likelihood.mean())
+    predictions = predictions_of(logits, labels, np.arange(len(labels)))
+    return top_k(predictions, 1), float(predictions.losses.mean())
 
 
 def _scores(run):
@@ -75,6 +75,6 @@ def _scores(run):
             outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
             for name, values in zip(run.method.outputs, outputs):
                 if values.shape == (len(batch.indices), classes):
-                    scores.setdefault(name, []).append(values.asnumpy().astype('float64'))
+                    scores.setdefault(name, []).append(values.asnumpy())
             labels.append(batch.labels.asnumpy().astype(int))
     return {name: np.concatenate(parts) for name, parts in scores.items()}, np.concatenate(labels)
