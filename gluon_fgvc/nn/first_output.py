@@ -1,4 +1,6 @@
 """The deployed view of a network that returns more in training than scores."""
+import warnings
+
 from mxnet.gluon import HybridBlock
 
 
@@ -14,6 +16,11 @@ class FirstOutput(HybridBlock):
         for name, child in net._children.items():
             self.register_child(child, name)
         self._outputs = net.hybrid_forward
+
+    def _build_cache(self, *args):
+        with warnings.catch_warnings():  # of children that only the other outputs need, which is what this block is for
+            warnings.filterwarnings('ignore', 'Parameter .* is not used by any computation')
+            super()._build_cache(*args)
 
     def hybrid_forward(self, F, x):
         return self._outputs(F, x)[0]
