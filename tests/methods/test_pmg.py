@@ -11,8 +11,10 @@ from gluon_fgvc.engine import optim, phases
 from gluon_fgvc.engine.monitor import Monitor
 from gluon_fgvc.engine.step import Shard, Step
 from gluon_fgvc.errors import ConfigError
+from gluon_fgvc.methods.base import Phase
 from gluon_fgvc.methods.pmg import jigsaw
-from gluon_fgvc.nn.parameters import structural
+from gluon_fgvc.nn.class_activation import class_activation
+from gluon_fgvc.nn.parameters import compile_net, structural
 
 CLASSES = 3
 
@@ -103,6 +105,25 @@ def test_the_mean_of_two_classifiers():
     np.testing.assert_allclose(logits.asnumpy(), (last + joint).asnumpy() / 2, rtol=1e-6)
     with pytest.raises(ConfigError, match="method.deploy: no classifier 'stage1'.*allowed: stage2, stage3, "):
         create(deploy=['stage1'])
+
+
+@pytest.mark.parametrize('hybridized', [False, True])
+def test_class_activation_is_the_gradient_of_the_score(hybridized):
+    method = create(stages=1)
+    compile_net(method.net, hybridized)
+    found = class_activation(method.net, images(), classes=mx.nd.array([1, 1])).asnumpy()
+    # The same with the network behind the last map in training mode under fixed statistics, where nothing is dropped.
+    phases.enter(Phase('held', 1, batch_norm='fixed'), method.train_net, False)
+    body, head = method.train_net.body, method.train_net.features_stage4
+    maps = body.stage_maps(images())[-1]
+    maps.attach_grad()
+    with mx.autograd.record():
+        vector = head(maps)
+        scores = (method.train_net.classify_stage4(vector) + method.train_net.classify_jointly(vector)) / 2
+        score = scores[:, 1].sum()
+    score.backward()
+    weights = maps.grad.sum(axis=(2, 3), keepdims=True)
+    np.testing.assert_allclose(found, (maps * weights).sum(axis=1).asnumpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_the_updates_of_one_step(monkeypatch):
