@@ -108,6 +108,10 @@ def violations(root):
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and node.attr == 'set_np':
                 found.append(f'{place}:{node.lineno}: set_np() changes every array of the process')
+            if (isinstance(node, ast.keyword) and node.arg == 'train_mode'
+                    and getattr(node.value, 'value', None) is False):
+                found.append(f'{place}:{node.value.lineno}: gradients outside training mode are wrong of max pooling '
+                             'and of BatchNorm; nn.as_in_prediction differentiates what a network predicts')
     for file in sorted((root / 'tools').glob('*.py')):
         text = file.read_text('utf-8')
         for line, imported in imports(ast.parse(text, str(file)), file.stem, {}):
@@ -184,6 +188,7 @@ def test_the_good_example_keeps_the_rules(tmp_path):
     ('gluon_fgvc/nn/losses.py', '"""."""\nimport torch.nn\n', 'imports torch.nn'),
     ('gluon_fgvc/nn/losses.py', '"""."""\nfrom tools import train\n', 'imports tools'),
     ('gluon_fgvc/nn/losses.py', '"""."""\nnpx.set_np()\n', 'set_np'),
+    ('gluon_fgvc/nn/losses.py', '"""."""\nloss.backward(train_mode=False)\n', ':2: gradients outside training mode'),
     ('gluon_fgvc/nn/losses.py', 'import json\n', 'no docstring'),
     ('gluon_fgvc/methods/warn.py', '"""."""\nfrom gluon_fgvc.methods.tasn import x\n', 'no other method'),
     ('gluon_fgvc/methods/warn.py', '"""."""\nfrom . import tasn\n', 'no other method'),

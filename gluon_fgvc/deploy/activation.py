@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 
 _RESAMPLING = ('BilinearSampler', 'GridGenerator', 'SpatialTransformer')
+_AS_IN_PREDICTION = {'BatchNorm': {'use_global_stats': 'True'}, 'Dropout': {'p': '0.0'}}
 _BEHIND_SCORES = ('softmax', '_div_scalar')  # that by the temperature
 
 
@@ -46,10 +47,10 @@ class ClassActivation:
         mx = self._mx
         features = self._trunk(self._engine.array(pixels))
         features.attach_grad()
-        with mx.autograd.record(train_mode=False):
+        with mx.autograd.record():
             scores = self._top(features)
             score = scores.max(axis=1) if classes is None else mx.nd.pick(scores, mx.nd.array(classes), axis=1)
-        score.backward(train_mode=False)
+        score.backward()
         weights = features.grad.sum(axis=(2, 3), keepdims=True)                   # (N,C,1,1)
         return np.maximum((features.detach() * weights).sum(axis=1).asnumpy(), 0)
 
@@ -91,10 +92,14 @@ def _reached(nodes, last):
 
 
 def _part(nodes, head):
-    """Return the graph (JSON) of what ``head`` is computed from, and nothing else."""
+    """Return the graph (JSON) of what ``head`` is computed from, and nothing else; it predicts in training mode, too.
+
+    Recorded outside training mode, gradients can be wrong (:func:`gluon_fgvc.nn.as_in_prediction`).
+    """
     kept = _reached(nodes, head[0])
     number = {old: new for new, old in enumerate(kept)}
-    part = [{**nodes[old], 'inputs': [[number[entry[0]], *entry[1:]] for entry in nodes[old]['inputs']]}
+    part = [{**nodes[old], 'attrs': {**nodes[old].get('attrs', {}), **_AS_IN_PREDICTION.get(nodes[old]['op'], {})},
+             'inputs': [[number[entry[0]], *entry[1:]] for entry in nodes[old]['inputs']]}
             for old in kept]
     return json.dumps({'nodes': part, 'arg_nodes': [i for i, node in enumerate(part) if node['op'] == 'null'],
                        'heads': [[number[head[0]], *head[1:]]], 'attrs': {'mxnet_version': ['int', 10901]}})

@@ -5,6 +5,7 @@ import numpy as np
 from mxnet import autograd
 
 from gluon_fgvc.explain.channels import map_of
+from gluon_fgvc.nn import as_in_prediction
 from gluon_fgvc.nn.channels import channel as one_channel
 from gluon_fgvc.nn.parameters import contexts_of
 
@@ -33,13 +34,16 @@ def maximise(net, layer, channel, side, mean, std, *, steps=40, rate=0.3, blur='
     ctx = contexts_of(net)[0]
     rng = np.random.default_rng(seed)
     picture = (0.5 + 0.05 * rng.standard_normal((side, side, 3))).astype('float32')  # on [0, 1]
-    block, activations = map_of(net, layer), []
+    net.hybridize(False)
+    with as_in_prediction(net):  # the graph is of it
+        block = map_of(net, layer)
+    activations = []
     for step in range(steps):
         images = mx.nd.array(((picture - mean) / std).transpose(2, 0, 1)[None], ctx=ctx)
         images.attach_grad()
-        with autograd.record(train_mode=False):
+        with autograd.record():
             activation = one_channel(mx.nd, block(images), channel).mean()
-        activation.backward(train_mode=False)
+        activation.backward()
         activations.append(activation.asscalar())
         gradient = images.grad[0].asnumpy().transpose(1, 2, 0)
         picture = picture + rate * std * gradient / (gradient.std() + 1e-8)

@@ -17,7 +17,13 @@ from gluon_fgvc.config import option
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.methods.base import Method as Base
 from gluon_fgvc.methods.base import Phase, cross_entropy
-from gluon_fgvc.nn import Classifier, attention_convolutions, attention_in_batch_norm, replace_convolutions
+from gluon_fgvc.nn import (
+    Classifier,
+    as_in_prediction,
+    attention_convolutions,
+    attention_in_batch_norm,
+    replace_convolutions,
+)
 from gluon_fgvc.nn.attention_conv import FORMS
 from gluon_fgvc.nn.losses import BOUNDED, PENALTIES, attention_penalty
 from gluon_fgvc.nn.parameters import contexts_of, structural, to_numpy
@@ -164,9 +170,9 @@ class Method(Base):
         if not options.penalty_weight and options.penalty_share is None:
             return None
         images, labels = first_batch()
-        with autograd.record(train_mode=False):
+        with as_in_prediction(self.net), autograd.record():  # BatchNorm by running statistics, as in A
             loss = cross_entropy(self.net(images), labels).mean()
-        loss.backward(train_mode=False)  # BatchNorm by running statistics, as in A
+        loss.backward()
         attention = [conv.attention.data(images.context) for conv in self.convolutions.values()]
         wanted = [values.grad.abs().mean().asscalar() for values in attention]
         generator = np.random.RandomState(0)

@@ -194,17 +194,8 @@ def _features(in_channels, features):
               layers.BatchNorm(in_channels=features), layers.Activation('relu'),
               layers.Conv2D(2 * features, 3, padding=1, use_bias=False, in_channels=features),
               layers.BatchNorm(in_channels=2 * features), layers.Activation('relu'),
-              layers.HybridLambda(_largest))
+              layers.GlobalMaxPool2D(), layers.Flatten())
     return block
-
-
-def _largest(F, maps):
-    """Return the largest response of each channel: maps (N,C,h,w) → (N,C).
-
-    In the place of ``GlobalMaxPool2D``, whose gradient is wrong, and another each time, where gradients are recorded in
-    prediction mode, as for class activations: on CPUs MXNet 1.9.1 then keeps no note of where the largest was.
-    """
-    return F.max(maps, axis=(2, 3))
 
 
 def _classifier(in_units, hidden, num_classes):

@@ -69,9 +69,9 @@ class Method(Base):
             _, theta = self.train_net.transformer(images)
         pixels = images.copy()
         pixels.attach_grad()
-        with autograd.record(train_mode=False):
+        with autograd.record():
             window = affine_sample(nd, pixels, theta, size)
-        window.backward(nd.ones_like(window), train_mode=False)
+        window.backward(nd.ones_like(window))
         return Explanation({'window': pixels.grad.mean(axis=1)}, grids={'window': affine_grid(nd, images, theta, size)},
                            seen_through='window')
 

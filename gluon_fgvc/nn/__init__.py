@@ -4,6 +4,7 @@ from gluon_fgvc import machine
 machine.prepare()  # before anything imports mxnet
 
 from gluon_fgvc.nn.art import SimilarityTransform, redundancy_mask
+from gluon_fgvc.nn.as_in_prediction import as_in_prediction
 from gluon_fgvc.nn.attend_rectify import AttendRectify, GlobalGates
 from gluon_fgvc.nn.attention_conv import (
     AttentionConv2D,
@@ -26,5 +27,5 @@ from gluon_fgvc.nn.trilinear import DetailMap, StructureMap, TrilinearAttention
 __all__ = ['AttendRectify', 'AttentionConv2D', 'AttentionSampler', 'BatchNormReLU', 'Classifier', 'DetailMap',
            'FirstOutput', 'GlobalGates', 'ISQRTCov', 'Normalize', 'SaliencySampler', 'SimilarityTransform',
            'SpatialTransformer', 'StructureMap', 'TrilinearAttention', 'UniformSampler', 'affine_sample',
-           'attention_convolutions', 'attention_in_batch_norm', 'class_activation', 'contrastive_loss',
-           'fold_attention', 'redundancy_mask', 'replace_convolutions', 'restriction_loss']
+           'as_in_prediction', 'attention_convolutions', 'attention_in_batch_norm', 'class_activation',
+           'contrastive_loss', 'fold_attention', 'redundancy_mask', 'replace_convolutions', 'restriction_loss']

@@ -3,6 +3,8 @@ import warnings
 
 from mxnet import autograd, nd
 
+from gluon_fgvc.nn.as_in_prediction import as_in_prediction
+
 
 def class_activation(net, images, classes=None):
     """Return how much each place of the last feature map F speaks for a class: Σ_c g_c F_c (N,h,w), of either sign.
@@ -29,7 +31,7 @@ def class_activation(net, images, classes=None):
     body = net._children['body']
     hooks = [block.register_forward_hook(keep) for block in (getattr(body, body.stage_names[-1]), body)]
     try:
-        with autograd.record(train_mode=False), warnings.catch_warnings():
+        with as_in_prediction(net), autograd.record(), warnings.catch_warnings():
             # Of a body compiled by itself, whose pool has parameters.
             warnings.filterwarnings('ignore', 'Parameter .* is not used by any computation')
             scores = net.hybrid_forward(nd, images)  # a compiled net would not call the body either
@@ -37,6 +39,6 @@ def class_activation(net, images, classes=None):
     finally:
         for hook in hooks:
             hook.detach()
-    score.backward(train_mode=False)
+    score.backward()
     weights = maps[-1].grad.sum(axis=(2, 3), keepdims=True)                       # (N,C,1,1)
     return (maps[-1].detach() * weights).sum(axis=1)                              # (N,h,w)

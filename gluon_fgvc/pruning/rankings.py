@@ -7,7 +7,7 @@ import numpy as np
 from mxnet import autograd, nd
 
 from gluon_fgvc.methods.base import cross_entropy
-from gluon_fgvc.nn import attention_convolutions
+from gluon_fgvc.nn import as_in_prediction, attention_convolutions
 from gluon_fgvc.nn.parameters import copies, walk
 
 
@@ -49,9 +49,9 @@ def taylor_scores(channels, groups, batches):
         blocks[layer].forward = gated(layer, blocks[layer].forward)
     try:
         for images, labels in batches:
-            with autograd.record(train_mode=False):
+            with as_in_prediction(channels.net), autograd.record():
                 loss = cross_entropy(channels.net(images), labels).sum()
-            for layer, change in zip(gates, autograd.grad(loss, list(gates.values()), train_mode=False)):
+            for layer, change in zip(gates, autograd.grad(loss, list(gates.values()))):
                 totals[layer] = totals.get(layer, 0) + change.abs().sum(axis=(0, 2, 3)).asnumpy()
     finally:
         for layer in consumers:
