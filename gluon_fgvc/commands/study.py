@@ -98,9 +98,9 @@ def main(argv=None, train=TRAIN, check=None):
 
 
 def write_page(results):
-    """Write the page of the folder ``results``, with its curves, beside it; return its path."""
-    from gluon_fgvc.studies import page
-    page.draw_curves(results)
+    """Write the page of the folder ``results``, beside it, and its pictures in it; return its path."""
+    from gluon_fgvc.studies import charts, page
+    charts.draw(results)
     return write_atomically(f'{results}.md', page.render(results))
 
 

@@ -1,10 +1,10 @@
-"""The page of the results of all studies of a folder, and its pictures, made from their files of results."""
+"""The page of the results of all studies of a folder, made from their files of results."""
 from pathlib import Path
 
-from gluon_fgvc.engine.statistics import mean_and_sd, wilson
-from gluon_fgvc.pages.line_charts import Line, write_lines
+from gluon_fgvc.engine.statistics import wilson
+from gluon_fgvc.studies.charts import pictures
+from gluon_fgvc.studies.comparison import compared, namer, split_of
 from gluon_fgvc.studies.results import in_brackets, load
-from gluon_fgvc.studies.significance import paired
 
 
 def render(results):
@@ -24,15 +24,16 @@ neither by hand.
 Accuracies are in percent: mean ± sample standard deviation (n − 1) over runs that differ in seed or fold. Test figures
 are of one view of each image. Validation figures are those of the chosen epoch, on the images that chose it, and
 therefore optimistic. Intervals of single runs are Wilson's of 95 %: what other images of the kind could have given;
-those of differences are of other seeds. Every evaluation of a test split is listed. The JSON files hold the complete
+those of differences are of other seeds. In the pictures of differences a row is filled where its interval leaves out 0,
+and a tick is one pair of runs. Every evaluation of a test split is listed. The JSON files hold the complete
 configurations.
 """
 
 
 def _study(tree):
-    name = _namer(tree)
-    parts = [f"## {tree['name']}\n", _summary_table(tree), *_comparison(tree), '### Runs\n', _run_table(tree)]
-    if _curves(tree):
+    name, drawn = namer(tree), pictures(tree)
+    parts = [f"## {tree['name']}\n", _summary_table(tree), *_comparison(tree, drawn), '### Runs\n', _run_table(tree)]
+    if f"{tree['name']}.svg" in drawn:
         parts.insert(2, f"![Validation error after each epoch](results/{tree['name']}.svg)\n")
     evaluations = [[name(e), e['seed'], _or_dash(e['fold']), _when(e['evaluated_at']), _or_dash(e['checkpoint']),
                     _percent(e['top1'])] for e in tree['evaluations']]
@@ -48,39 +49,8 @@ def _study(tree):
     return '\n'.join(parts) + '\n'
 
 
-def draw_curves(results):
-    """Write ``<results>/<study>.svg``, validation errors by epoch, for the studies that have them.
-
-    Errors by their logarithm keep apart what accuracies press against 100 %.
-    """
-    for path in sorted(Path(results).glob('*.json')):
-        tree = load(path)
-        if _curves(tree):
-            write_lines(path.with_suffix('.svg'), _curves(tree), 'epoch', 'validation top-1 error, %', log_y=True)
-
-
-def _curves(tree):
-    """Return a :class:`Line` for each configuration, over the epochs that all of its runs have."""
-    name, lines = _namer(tree), []
-    for entry in tree['configs']:
-        runs = [run['curve'] for run in entry['runs'] if run.get('curve') and None not in run['curve']]
-        if runs:
-            spreads = [mean_and_sd([100 * (1 - value) for value in values]) for values in zip(*runs)]
-            lines.append(Line(name(entry), range(1, len(spreads) + 1), [mean for mean, _ in spreads],
-                              [sd for _, sd in spreads] if len(runs) > 1 else None))
-    return lines
-
-
-def _namer(tree):
-    """Return the function that names an entry: by its variant in studies of one configuration, else by its file."""
-    entries = tree['configs']
-    if len({entry['config'] for entry in entries}) == 1 and all(entry.get('variant') for entry in entries):
-        return lambda entry: entry['variant']
-    return lambda entry: Path(entry['config']).with_suffix('').as_posix().replace('configs/', '') + in_brackets(entry)
-
-
 def _summary_table(tree):
-    named, rows, metrics = _namer(tree), [], ['top1', 'top3', 'top5', 'mean_class_accuracy']
+    named, rows, metrics = namer(tree), [], ['top1', 'top3', 'top5', 'mean_class_accuracy']
     covered = sorted({f"{100 * r['test']['boxes_cover']:.1f}" for entry in tree['configs'] for r in entry['runs']
                       if r['test'] and 'boxes_cover' in r['test']})
     heads = {'macro_f1': 'Macro F1', 'ece': 'ECE', 'calibrated_ece': 'Calibrated'}
@@ -103,45 +73,25 @@ def _summary_table(tree):
             f"boxes of the data set, which cover {', '.join(covered)} % of the images.\n")
 
 
-def _comparison(tree):
+def _comparison(tree, drawn):
     """Return the paragraphs that compare the others with the first configuration, or nothing where it is alone."""
-    if not tree['configs']:
+    comparisons = compared(tree)
+    if not comparisons:
         return []
-    first, *others = tree['configs']
-    split = 'test' if all(run['test'] for entry in tree['configs'] for run in entry['runs']) else 'val'
-    named, reference, rows, tests = _namer(tree), _by_run(first, split), [], set()
-    for entry in others:
-        own = _by_run(entry, split)
-        pairs = [(own[key], reference[key]) for key in own if key in reference]
-        if pairs:
-            result = paired([a[split]['top1'] - b[split]['top1'] for a, b in pairs], _test_share(pairs, split))
-            tests.add(result.test)
-            rows.append([named(entry), len(pairs), _signed(result.mean, result.sd), *_sureness(result),
-                         *_cost_cells(first, entry, split, result.mean)])
-    if not rows:
-        return []
-    rows.insert(0, [named(first), *'––––', *_cost_cells(first, first, split, 0)])
+    first, split, named = tree['configs'][0], split_of(tree), namer(tree)
+    rows = [[named(first), *'––––', *_cost_cells(first, first, split, 0)]]
+    rows += [[named(entry), result.runs, _signed(result.mean, result.sd), *_sureness(result),
+              *_cost_cells(first, entry, split, result.mean)] for entry, _, result in comparisons]
     name = 'test' if split == 'test' else 'validation'
+    tests = sorted({result.test for _, _, result in comparisons})
     note = (f'Differences of {name} top-1 to {named(first)}, in points, between runs of the same seed and fold. '
-            f"Interval and p: {' and '.join(sorted(tests))}. "
+            f"Interval and p: {' and '.join(tests)}. "
             'Parameters are in millions, multiply-adds (of one image) in billions.\n')
     head = ('Config', 'Runs', 'Difference', '95 % interval', 'p', 'Parameters',
             'Points a million more', 'Multiply-adds', 'Top-1 a billion')
-    return ['### Compared\n', note, _table(head, rows)]
-
-
-def _by_run(entry, split):
-    return {(run['seed'], run['fold']): run for run in entry['runs'] if (run[split] or {}).get('top1') is not None}
-
-
-def _test_share(pairs, split):
-    """Return images of ``split`` over training images where runs differ in their fold, else 0; None if not recorded."""
-    if len({run['fold'] for run, _ in pairs}) == 1:
-        return 0.0
-    counts = [run.get('split_images') or {} for run, _ in pairs]
-    if not all(count.get(split) and count.get('train') for count in counts):
-        return None
-    return sum(count[split] / count['train'] for count in counts) / len(counts)
+    picture = f"{tree['name']}_differences.svg"
+    chart = [f'![Differences of {name} top-1 to {named(first)}](results/{picture})\n'] if picture in drawn else []
+    return ['### Compared\n', *chart, note, _table(head, rows)]
 
 
 def _sureness(result):
@@ -173,7 +123,7 @@ def _signed(mean, sd):
 
 
 def _run_table(tree):
-    name, rows = _namer(tree), []
+    name, rows = namer(tree), []
     for entry in tree['configs']:
         for run in entry['runs']:
             chosen = run['chosen_by']

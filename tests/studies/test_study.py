@@ -241,7 +241,7 @@ def test_configurations_are_compared_with_the_first(run_tool):
         run['cost'] = {'parameters': 4_000_000 + 500_000 * own, 'multiply_adds': 400_000_000}
     second['summary']['test']['top1']['mean'] = 0.83
     del second['runs'][2]  # has no partner: a difference of two runs
-    text = '\n'.join(study_page._comparison(tree))
+    text = '\n'.join(study_page._comparison(tree, drawn=()))
     assert '| a | – | – | – | – | 4.00 | – | 0.400 |' in text
     # t of one degree of freedom: 12.706 at 97.5 %, and 3 / (1.41 / √2) = 3 is passed with p = 2 arctan(1/3) / π
     assert '| b | 2 | +3.00 ± 1.41 | -9.71 to +15.71 | 0.205 | 4.50 | +6.00 | 0.400 | 208 |' in text
@@ -250,7 +250,7 @@ def test_configurations_are_compared_with_the_first(run_tool):
     for run in first['runs'] + second['runs']:
         run['cost'] = None  # results of before it was kept
     assert '| b | 2 | +3.00 ± 1.41 | -9.71 to +15.71 | 0.205 | – | – | – | – |' in '\n'.join(
-        study_page._comparison(tree))
+        study_page._comparison(tree, drawn=()))
 
 
 def test_runs_of_several_folds_are_compared_by_the_corrected_test(run_tool):
@@ -259,11 +259,11 @@ def test_runs_of_several_folds_are_compared_by_the_corrected_test(run_tool):
     for entry, values in zip(tree['configs'], ((0.8, 0.9, 0.7), (0.84, 0.92, 0.76))):
         for run, top1 in zip(entry['runs'], values):
             run['test']['top1'] = top1
-    assert '| b | 3 | +4.00 ± 2.00 | – | – |' in '\n'.join(study_page._comparison(tree))  # the split is not on record
+    assert '| b | 3 | +4.00 ± 2.00 | – | – |' in '\n'.join(study_page._comparison(tree, drawn=()))  # the split is not on record
     for entry in tree['configs']:
         for run in entry['runs']:
             run['split_images'] = {'train': 40, 'test': 20}
-    text = '\n'.join(study_page._comparison(tree))
+    text = '\n'.join(study_page._comparison(tree, drawn=()))
     # the standard error is 2 √(1/3 + 1/2) = 1.826, Student's t of two degrees of freedom 4.303; 4 / 1.826 = 2.191
     assert '| b | 3 | +4.00 ± 2.00 | -3.86 to +11.86 | 0.160 |' in text
     assert 'corrected resampled t-test (Nadeau and Bengio 2003)' in text
