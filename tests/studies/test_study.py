@@ -259,7 +259,8 @@ def test_runs_of_several_folds_are_compared_by_the_corrected_test(run_tool):
     for entry, values in zip(tree['configs'], ((0.8, 0.9, 0.7), (0.84, 0.92, 0.76))):
         for run, top1 in zip(entry['runs'], values):
             run['test']['top1'] = top1
-    assert '| b | 3 | +4.00 ± 2.00 | – | – |' in '\n'.join(study_page._comparison(tree, drawn=()))  # the split is not on record
+    text = '\n'.join(study_page._comparison(tree, drawn=()))
+    assert '| b | 3 | +4.00 ± 2.00 | – | – |' in text  # the split is not on record
     for entry in tree['configs']:
         for run in entry['runs']:
             run['split_images'] = {'train': 40, 'test': 20}
