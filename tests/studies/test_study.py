@@ -393,3 +393,13 @@ def test_variants_add_to_a_study(run_tool):
 def test_wrong_variants(run_tool, capsys, words, says):
     assert run_tool('--cfg', 'a.yaml', *words) == 2
     assert says in capsys.readouterr().err and not calls()
+
+
+def test_summaries_in_the_repository_are_of_the_runs_beside_them():
+    for path in sorted((ROOT / 'docs' / 'results').glob('*.json')):
+        for entry in json.loads(path.read_text('utf-8'))['configs']:
+            for split, summary in entry['summary'].items():
+                for metric, said in summary.items():
+                    values = [run[split][metric] for run in entry['runs'] if (run[split] or {}).get(metric) is not None]
+                    assert said['runs'] == len(values), (path.name, entry.get('variant'), metric)
+                    assert said['mean'] == pytest.approx(statistics.mean(values)), (path.name, entry.get('variant'))
