@@ -4,26 +4,30 @@ from pathlib import Path
 from gluon_fgvc.engine.statistics import mean_and_sd
 from gluon_fgvc.pages.difference_chart import Difference, write_differences
 from gluon_fgvc.pages.line_charts import Line, write_lines
-from gluon_fgvc.studies.comparison import compared, namer, split_of
+from gluon_fgvc.studies.comparison import SPLITS, compared, namer, split_of
 from gluon_fgvc.studies.results import load
 
 MOST_CURVES = 14         # more cannot be told apart
 FEWEST_DIFFERENCES = 3   # fewer are read faster than looked at
 
 
+def file_names(tree):
+    """Return dict of kind → name of the file, of all pictures that a study can have."""
+    return {'curves': f"{tree['name']}.svg", 'differences': f"{tree['name']}_differences.svg"}
+
+
 def pictures(tree):
-    """Return dict of file name → function of a path that draws it, of the pictures that a study has."""
+    """Return dict of kind → function of a path that draws it, of the pictures that a study has."""
     found, lines, rows = {}, curves(tree), compared(tree)
     if 0 < len(lines) <= MOST_CURVES:
         # Errors by their logarithm keep apart what accuracies press against 100 %.
-        found[f"{tree['name']}.svg"] = lambda path: write_lines(path, lines, 'epoch', 'validation top-1 error, %',
-                                                                log_y=True)
+        found['curves'] = lambda path: write_lines(path, lines, 'epoch', 'validation top-1 error, %', log_y=True)
     if len(rows) >= FEWEST_DIFFERENCES:
-        name, split = namer(tree), 'test' if split_of(tree) == 'test' else 'validation'
+        name, split = namer(tree), SPLITS[split_of(tree)]
         differences = [Difference(name(row.entry), 100 * row.result.mean, [100 * value for value in row.differences],
                                   None if row.result.p is None else (100 * row.result.low, 100 * row.result.high))
                        for row in rows]
-        found[f"{tree['name']}_differences.svg"] = lambda path: write_differences(
+        found['differences'] = lambda path: write_differences(
             path, differences, f"difference to {name(tree['configs'][0])} in {split} top-1, points")
     return found
 
@@ -33,10 +37,11 @@ def draw(results):
     for path in sorted(Path(results).glob('*.json')):
         tree = load(path)
         found = pictures(tree)
-        for name, write in found.items():
-            write(path.with_name(name))
-        for name in {f"{tree['name']}.svg", f"{tree['name']}_differences.svg"} - set(found):
-            path.with_name(name).unlink(missing_ok=True)
+        for kind, name in file_names(tree).items():
+            if kind in found:
+                found[kind](path.with_name(name))
+            else:
+                path.with_name(name).unlink(missing_ok=True)
 
 
 def curves(tree):

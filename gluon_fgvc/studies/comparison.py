@@ -5,6 +5,8 @@ from typing import List, NamedTuple
 from gluon_fgvc.studies.results import in_brackets
 from gluon_fgvc.studies.significance import Paired, paired
 
+SPLITS = {'test': 'test', 'val': 'validation'}  # as pages name them
+
 
 class Compared(NamedTuple):
     """One configuration, by its entry in the results: the differences of single runs, and what they say."""

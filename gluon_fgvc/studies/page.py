@@ -2,8 +2,8 @@
 from pathlib import Path
 
 from gluon_fgvc.engine.statistics import wilson
-from gluon_fgvc.studies.charts import pictures
-from gluon_fgvc.studies.comparison import compared, namer, split_of
+from gluon_fgvc.studies.charts import file_names, pictures
+from gluon_fgvc.studies.comparison import SPLITS, compared, namer, split_of
 from gluon_fgvc.studies.results import in_brackets, load
 
 
@@ -33,8 +33,8 @@ configurations.
 def _study(tree):
     name, drawn = namer(tree), pictures(tree)
     parts = [f"## {tree['name']}\n", _summary_table(tree), *_comparison(tree, drawn), '### Runs\n', _run_table(tree)]
-    if f"{tree['name']}.svg" in drawn:
-        parts.insert(2, f"![Validation error after each epoch](results/{tree['name']}.svg)\n")
+    if 'curves' in drawn:
+        parts.insert(2, f"![Validation error after each epoch](results/{file_names(tree)['curves']})\n")
     evaluations = [[name(e), e['seed'], _or_dash(e['fold']), _when(e['evaluated_at']), _or_dash(e['checkpoint']),
                     _percent(e['top1'])] for e in tree['evaluations']]
     parts.append(f'### Evaluations of the test split: {len(evaluations)}\n')
@@ -82,16 +82,18 @@ def _comparison(tree, drawn):
     rows = [[named(first), *'––––', *_cost_cells(first, first, split, 0)]]
     rows += [[named(entry), result.runs, _signed(result.mean, result.sd), *_sureness(result),
               *_cost_cells(first, entry, split, result.mean)] for entry, _, result in comparisons]
-    name = 'test' if split == 'test' else 'validation'
+    name = SPLITS[split]
     tests = sorted({result.test for _, _, result in comparisons})
     note = (f'Differences of {name} top-1 to {named(first)}, in points, between runs of the same seed and fold. '
             f"Interval and p: {' and '.join(tests)}. "
             'Parameters are in millions, multiply-adds (of one image) in billions.\n')
     head = ('Config', 'Runs', 'Difference', '95 % interval', 'p', 'Parameters',
             'Points a million more', 'Multiply-adds', 'Top-1 a billion')
-    picture = f"{tree['name']}_differences.svg"
-    chart = [f'![Differences of {name} top-1 to {named(first)}](results/{picture})\n'] if picture in drawn else []
-    return ['### Compared\n', *chart, note, _table(head, rows)]
+    parts = ['### Compared\n', note, _table(head, rows)]
+    if 'differences' in drawn:
+        picture = file_names(tree)['differences']
+        parts.insert(1, f'![Differences of {name} top-1 to {named(first)}](results/{picture})\n')
+    return parts
 
 
 def _sureness(result):
