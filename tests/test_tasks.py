@@ -47,7 +47,8 @@ def lists():
 
 
 PREPARED = {1: leak, 2: LEAK.unlink, 3: validation, 4: lists,
-            7: lambda: shutil.copytree('photos/test/cod', 'new_photos')}
+            7: lambda: shutil.copytree('photos/test/cod', 'new_photos'),
+            9: lambda: Path('other_machine').symlink_to('work_dirs/study/results')}  # which task 9 fills
 
 
 def test_every_command(tmp_path, monkeypatch, capsys):
@@ -85,6 +86,7 @@ def check(said):
         'predictions.csv', 'predictions.json', 'contact_sheet.jpg'}
     assert 'runs/first/maps.html' in said[8]
     assert '4 runs, 0 finished' in said[9] and '| 95 % interval | p |' in Path('work_dirs/study/results.md').read_text()
+    assert Path('merged/methods.json').read_bytes() == Path('work_dirs/study/results/methods.json').read_bytes()
     entry, = json.loads(Path('work_dirs/study/results/folds.json').read_text())['configs']
     assert [run['test']['images'] for run in entry['runs']] == [24, 24]
     assert "McNemar's exact test: p = " in said[11] and 'on average over 2 pairs' in said[11]

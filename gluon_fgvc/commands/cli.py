@@ -175,6 +175,24 @@ def overrides(args):
     return pairs + [(key, value) for key, value in flags.items() if value is not None]
 
 
+_OVERRIDE = re.compile(r'[A-Za-z_]\w*(\.\w+)+=.*', re.DOTALL)
+
+
+def take_overrides(argv):
+    """Return the overrides of all, dict of ``--variant`` → its overrides, and the other words of a command line."""
+    overrides, variants, words, variant = [], {}, [], None
+    for before, word in zip([None, *argv], argv):
+        if before == '--variant':
+            variant = variants.setdefault(word, [])
+        elif word.startswith('--'):
+            variant = None
+        if _OVERRIDE.fullmatch(word):
+            (overrides if variant is None else variant).append(word)
+        else:
+            words.append(word)
+    return overrides, variants, words
+
+
 def contexts_setting(gpus):
     """Turn the value of ``--gpus``, e.g. ``'0,1'``, into ``run.contexts``; nothing means the CPU."""
     ids = [part.strip() for part in gpus.split(',') if part.strip()]

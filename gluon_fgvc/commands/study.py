@@ -3,7 +3,7 @@
 Finished runs are skipped and unfinished ones resumed: give the same command again at any time. --search schedule
 looks for a schedule of attention-scaled training instead, by validation alone, and leaves docs/ as it is.
 """
-import re
+import os
 import shlex
 import sys
 
@@ -11,7 +11,6 @@ from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.files import write_atomically
 
-OVERRIDE = re.compile(r'[A-Za-z_]\w*(\.\w+)+=.*', re.DOTALL)
 TRAIN = (sys.executable, '-m', 'gluon_fgvc', 'train')
 
 
@@ -36,6 +35,8 @@ def main(argv=None, train=TRAIN, check=None):
                         help='evaluate the test split once after each training; default: leave it untouched')
     parser.add_argument('--plan', action='store_true', help='print what would be run and stop')
     parser.add_argument('--render', action='store_true', help='only write the page from the files of results')
+    parser.add_argument('--merge', metavar='FILE', nargs='+',
+                        help='only add these files of results of one study, from other machines, to those in --results')
     parser.add_argument('--work-dir', default='work_dirs/study', metavar='D', help='of the runs; default: %(default)s')
     parser.add_argument('--results', metavar='D',
                         help='folder of the results, the page is D.md; default: results in --work-dir')
@@ -46,10 +47,14 @@ def main(argv=None, train=TRAIN, check=None):
     parser.add_argument('overrides', nargs='*', metavar='KEY=VALUE', help='overrides of all configurations')
     argv = sys.argv[1:] if argv is None else list(argv)
     # Overrides are taken out first: after --seeds 0 1 argparse would count them as seeds.
-    overrides, variants, words = take_overrides(argv)
+    overrides, variants, words = cli.take_overrides(argv)
     args = parser.parse_args(words)
     if args.overrides:
         raise ConfigError(f"'{args.overrides[0]}' is not of the form section.key=value, e.g. train.epochs=3")
+
+    args.results = args.results or f'{args.work_dir}/results'
+    if args.merge or args.render:
+        return show_results(args)
 
     from gluon_fgvc import config
     from gluon_fgvc.studies import plan_file
@@ -62,39 +67,48 @@ def main(argv=None, train=TRAIN, check=None):
             raise ConfigError(f"--study: the file says {'--' + given[0] if given else 'what its variants change'}; "
                               'change it there')
         args.name, args.evaluate = from_file.name, from_file.evaluate
-    args.results = args.results or f'{args.work_dir}/results'
     args.cfg, args.seeds = [config.find(name) for name in args.cfg or ()], args.seeds or [0]
     if args.search:
         return search(args, overrides, train)
-    failed = []
-    if not args.render:
-        if not from_file and (not args.name or not args.cfg):
-            raise ConfigError('give --study, or --name and --cfg, or --render alone')
-        runs = from_file.runs(args.work_dir, args.variants or (), overrides) if from_file else study.plan(
-            args.name, args.cfg, args.seeds, args.folds, overrides, args.work_dir,
-            [(name, variants[name]) for name in args.variants or ()])
-        if args.vary:
-            from gluon_fgvc.runs.build import load_config
-            runs = study.seeded_with_data(runs, load_config)
-        study_results.check_results(args.name, runs, args.results)
-        study.check(runs, check or check_configuration)
-        print('\n'.join(study.describe(runs, args.evaluate)), flush=True)
-        if args.plan:
-            return cli.OK
-        command = shlex.join(['fgvc', 'study', *argv])
+    if not from_file and (not args.name or not args.cfg):
+        raise ConfigError('give --study, or --name and --cfg, or --render or --merge alone')
+    runs = from_file.runs(args.work_dir, args.variants or (), overrides) if from_file else study.plan(
+        args.name, args.cfg, args.seeds, args.folds, overrides, args.work_dir,
+        [(name, variants[name]) for name in args.variants or ()])
+    if args.vary:
+        from gluon_fgvc.runs.build import load_config
+        runs = study.seeded_with_data(runs, load_config)
+    study_results.check_results(args.name, runs, args.results)
+    study.check(runs, check or check_configuration)
+    print('\n'.join(study.describe(runs, args.evaluate)), flush=True)
+    if args.plan:
+        return cli.OK
+    command = shlex.join(['fgvc', 'study', *argv])
 
-        def show():
-            path = study_results.collect(args.name, runs, command, args.results)
-            return path, write_page(args.results)
+    def show():
+        path = study_results.collect(args.name, runs, command, args.results)
+        return path, write_page(args.results)
 
-        failed = study.execute(runs, train, args.evaluate, lambda line: print(line, flush=True), show)
-        print('results: {}\npage: {}'.format(*show()))
-        if failed:
-            titles = ', '.join(run.title for run in failed)
-            print(f'error: {len(failed)} of {len(runs)} runs failed: {titles}', file=sys.stderr)
-    else:
-        print(f'page: {write_page(args.results)}')
+    failed = study.execute(runs, train, args.evaluate, lambda line: print(line, flush=True), show)
+    print('results: {}\npage: {}'.format(*show()))
+    if failed:
+        titles = ', '.join(run.title for run in failed)
+        print(f'error: {len(failed)} of {len(runs)} runs failed: {titles}', file=sys.stderr)
     return cli.FAILED if failed else cli.OK
+
+
+def show_results(args):
+    """Merge files of results if the command line says so, and write the page of all in its folder."""
+    given = [word for word in ('study', 'name', 'cfg', 'search') if getattr(args, word)]
+    if given:
+        raise ConfigError(f"{'--merge' if args.merge else '--render'} runs nothing: leave out --{given[0]}")
+    if args.merge:
+        from gluon_fgvc.studies import merging
+        print(f'results: {merging.merge(args.merge, args.results)}')
+    elif not os.path.isdir(args.results):
+        raise ConfigError(f"--render: there is no folder '{args.results}' with files of results; name it by --results")
+    print(f'page: {write_page(args.results)}')
+    return cli.OK
 
 
 def write_page(results):
@@ -108,21 +122,6 @@ def check_configuration(path, words):
     """Check all of a configuration that needs no images."""
     from gluon_fgvc import config, runs
     runs.check_settings(runs.load_config(path, config.parse_overrides(words)))
-
-
-def take_overrides(argv):
-    """Return the overrides of all runs, dict of variant → its overrides, and the other words of a command line."""
-    overrides, variants, words, variant = [], {}, [], None
-    for before, word in zip([None, *argv], argv):
-        if before == '--variant':
-            variant = variants.setdefault(word, [])
-        elif word.startswith('--'):
-            variant = None
-        if OVERRIDE.fullmatch(word):
-            (overrides if variant is None else variant).append(word)
-        else:
-            words.append(word)
-    return overrides, variants, words
 
 
 def search(args, overrides, train):

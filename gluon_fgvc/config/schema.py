@@ -331,6 +331,11 @@ class RunConfig:
     work_dir: str = option('work_dirs', 'folder that receives the run folders')
 
 
+# Keys that change where and how a run executes but not what it learns.
+EXECUTION_KEYS = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.save_every_batches',
+                  'run.work_dir', 'run.pointing_game', 'data.workers', 'data.worker_type', 'data.timeout')
+
+
 @dataclass(frozen=True)
 class Config:
     """A complete run: everything that was decided, nothing that was measured."""

@@ -67,7 +67,7 @@ def claim(folder, cfg, source):
         # Where the folder lists its images, the data set may have moved: the list tells whether it is the same.
         before = load_config(files.config)
         moved, longer = files.split.exists(), begins_alike(before, cfg)
-        _check_same(folder, before, cfg, _FREE + ('data.root',) * moved + ('train.epochs',) * longer)
+        _check_same(folder, before, cfg, config.EXECUTION_KEYS + ('data.root',) * moved + ('train.epochs',) * longer)
         check_same_classes(folder, files.read_classes(), source.classes)
         check_same_split(folder, split, ('train', 'val'))
         note = _other_rounding(files.read_environment(), now)
@@ -120,11 +120,6 @@ def check_same_split(folder, split, names):
             raise CheckpointError(f"'{folder}': split '{name}' is not what it was when training began (then {count[0]} "
                                   f'images, now {count[1]}, or others): the data set has changed; restore it, or '
                                   'start a new run')
-
-
-# Keys that change where and how a run executes but not what it learns.
-_FREE = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.save_every_batches', 'run.work_dir',
-         'run.pointing_game', 'data.workers', 'data.worker_type', 'data.timeout')
 
 
 def _check_same(folder, before, after, free):

@@ -22,9 +22,8 @@ def collect(name, runs, command, results):
     :param command: the command line, for those who repeat the study.
     :raises ConfigError: if the file has a configuration of the same name but other content.
     """
-    path = Path(results) / f'{name}.json'
     old = check_results(name, runs, results)
-    configs = {_filed(c): c for c in old['configs']}
+    configs = {filed(c): c for c in old['configs']}
     evaluations = {json.dumps(e, sort_keys=True): e for e in old['evaluations']}
     for run in runs:
         if not (tested(run.folder) or trained(run.folder)):
@@ -42,13 +41,18 @@ def collect(name, runs, command, results):
             if evaluation.get('views'):
                 kept['checkpoint'] = f"{evaluation.get('checkpoint')}, {evaluation['views']}"
             evaluations[json.dumps(kept, sort_keys=True)] = kept
-    for entry in configs.values():
+    return write({'name': name, 'commands': [*(c for c in old['commands'] if c != command), command],
+                  # The configuration that was given first is what others are compared with.
+                  'configs': list(configs.values()), 'evaluations': list(evaluations.values())}, results)
+
+
+def write(tree, results):
+    """Write ``tree`` as ``<results>/<its name>.json``, in order and with the summaries of its runs; return the path."""
+    for entry in tree['configs']:
         entry['runs'].sort(key=lambda r: (r['seed'], -1 if r['fold'] is None else r['fold']))
         entry['summary'] = {split: _summary([r[split] for r in entry['runs'] if r[split]]) for split in ('test', 'val')}
-    tree = {'name': name, 'commands': [*(c for c in old['commands'] if c != command), command],
-            'configs': list(configs.values()),  # the one that was given first is what others are compared with
-            'evaluations': sorted(evaluations.values(), key=lambda e: (
-                str(e['evaluated_at']), _label(e), e['seed'], str(e['fold'])))}
+    tree['evaluations'].sort(key=lambda e: (str(e['evaluated_at']), label(e), e['seed'], str(e['fold'])))
+    path = Path(results) / f"{tree['name']}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_atomically(path, json.dumps(tree, indent=1, ensure_ascii=False) + '\n')
 
@@ -63,17 +67,19 @@ def check_results(name, runs, results):
     ours = {run.entry: (run.sha256, list(run.overrides), list(run.seeded)) for run in runs}
     for entry in tree['configs']:
         theirs = entry['sha256'], entry['overrides'], entry.get('seeded', [])
-        if ours.get(_filed(entry), theirs) != theirs:
-            raise ConfigError(f"'{_label(entry)}' or its overrides changed since '{path}' was written: "
+        if ours.get(filed(entry), theirs) != theirs:
+            raise ConfigError(f"'{label(entry)}' or its overrides changed since '{path}' was written: "
                               'choose another --name, so that results are not mixed')
     return tree
 
 
-def _filed(entry):
+def filed(entry):
+    """What the results of an entry, or of an evaluation, are filed under."""
     return entry['config'], entry.get('variant')
 
 
-def _label(entry):
+def label(entry):
+    """Return the name of an entry, as messages say it."""
     return entry['config'] + in_brackets(entry)
 
 
