@@ -1,9 +1,9 @@
 """Results of one study from several machines, or several folders of runs, in one file."""
 from pathlib import Path
 
-from gluon_fgvc.config import EXECUTION_KEYS
 from gluon_fgvc.errors import ConfigError
 from gluon_fgvc.studies.results import filed, label, load, write
+from gluon_fgvc.studies.runs import deciding
 
 
 def merge(paths, results):
@@ -61,4 +61,4 @@ def _images_of(run):
 def _identity(entry):
     """What decides the results of a configuration."""
     return (entry['sha256'], entry.get('seeded', []),
-            [word for word in entry['overrides'] if word.split('=')[0] not in ('data.root', *EXECUTION_KEYS)])
+            [word for word in deciding(entry['overrides']) if not word.startswith('data.root=')])

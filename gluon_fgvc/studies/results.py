@@ -6,7 +6,7 @@ from gluon_fgvc import run_folder as run_files
 from gluon_fgvc.engine.statistics import mean_and_sd
 from gluon_fgvc.errors import CheckpointError, ConfigError
 from gluon_fgvc.files import write_atomically
-from gluon_fgvc.studies.runs import tested, trained
+from gluon_fgvc.studies.runs import deciding, tested, trained
 
 METRICS = ('top1', 'top3', 'top5', 'mean_class_accuracy', 'macro_precision', 'macro_f1', 'loss', 'ece',
            'calibrated_ece', 'calibrated_loss', 'pointing_game')
@@ -64,9 +64,9 @@ def check_results(name, runs, results):
     """
     path = Path(results) / f'{name}.json'
     tree = load(path) if path.exists() else {'name': name, 'commands': [], 'configs': [], 'evaluations': []}
-    ours = {run.entry: (run.sha256, list(run.overrides), list(run.seeded)) for run in runs}
+    ours = {run.entry: (run.sha256, deciding(run.overrides), list(run.seeded)) for run in runs}
     for entry in tree['configs']:
-        theirs = entry['sha256'], entry['overrides'], entry.get('seeded', [])
+        theirs = entry['sha256'], deciding(entry['overrides']), entry.get('seeded', [])
         if ours.get(filed(entry), theirs) != theirs:
             raise ConfigError(f"'{label(entry)}' or its overrides changed since '{path}' was written: "
                               'choose another --name, so that results are not mixed')

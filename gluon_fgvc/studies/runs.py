@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Tuple
 
+from gluon_fgvc.config import EXECUTION_KEYS, parse_overrides, to_tree
 from gluon_fgvc.config import digest as digest_of
-from gluon_fgvc.config import parse_overrides, to_tree
 from gluon_fgvc.errors import CheckpointError, ConfigError, Interrupted, UserError
 from gluon_fgvc.machine.jobs import FORWARDED, INTERRUPTED
 from gluon_fgvc.run_folder import RunFolder
@@ -139,8 +139,10 @@ def status(run, evaluate):
     if record is None:
         raise ConfigError(f"'{run.folder}' holds something that is no run of this study: move it away, "
                           'or choose another --name')
-    for key in {**record, **run.settings}:
-        if key != 'trained' and record.get(key) != run.settings.get(key):
+    before, now = ({**settings, 'overrides': deciding(settings.get('overrides', ()))}
+                   for settings in (record, run.settings))
+    for key in {**before, **now}:
+        if key != 'trained' and before.get(key) != now.get(key):
             raise ConfigError(f"'{run.folder}' was run with another {_WORDS.get(key, key)}: choose another --name, "
                               'or move the folder away to run it again')
     if tested(run.folder) or (record.get('trained') and not evaluate):
@@ -149,6 +151,11 @@ def status(run, evaluate):
 
 
 _WORDS = {'seeded': '--vary', 'sha256': 'content of the configuration file', 'config': 'configuration file'}
+
+
+def deciding(overrides):
+    """Return those ``overrides`` KEY=VALUE that have a part in what is learnt, as a list."""
+    return [word for word in overrides if word.split('=')[0] not in EXECUTION_KEYS]
 
 
 def tested(folder):

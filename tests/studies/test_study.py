@@ -167,6 +167,12 @@ def test_another_comment_is_no_change(run_tool):
     assert len(calls()) == 1
 
 
+def test_how_runs_are_executed_may_change(run_tool):
+    words = ('--cfg', 'a.yaml', '--seeds', 0, 'train.epochs=3')
+    assert run_tool(*words, 'data.workers=0') == 0 and run_tool(*words, 'data.workers=2', 'run.log_every=5') == 0
+    assert len(calls()) == 1 and results()['configs'][0]['overrides'] == ['train.epochs=3', 'data.workers=0']
+
+
 @pytest.mark.parametrize('change', ('file', 'override'))
 def test_a_changed_configuration_is_not_mixed_in(run_tool, capsys, change):
     assert run_tool('--cfg', 'a.yaml') == 0
