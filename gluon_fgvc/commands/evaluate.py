@@ -62,6 +62,8 @@ def main(argv=None):
         print(f"  {row['name']:<{width}}  {accuracy}  {row['correct']:>6} of {row['images']}")
     for row in result.get('per_group', ()):
         print(f"{row['name']}: {row['correct']} of {row['images']}")
+    for row in result.get('per_certainty', ()):
+        print(f"{row['name']}, annotators' probability {row['certainty']:.2f}: {row['correct']} of {row['images']}")
     if args.ensemble:
         print(f'written to {args.out}')
     else:

@@ -79,12 +79,13 @@ def evaluation(predictions, loader, classes, origin, groups=None):
         ``checkpoint``, 'best' or 'last'.
     :param groups: the super-category of each class, where the data set has them.
     """
-    rows = metrics.per_class(predictions, classes)
+    rows, targets = metrics.per_class(predictions, classes), loader.image_set.targets
     return {
         'split': loader.image_set.name, 'images': len(predictions), 'skipped': len(loader.bad),
         **metrics.summary(predictions, len(classes)),
         **metrics.calibration(predictions, origin['chosen_by'].get('temperature')),
         'per_class': rows, **({'per_group': metrics.per_group(rows, groups)} if groups else {}),
+        **({} if targets is None else {'per_certainty': metrics.per_certainty(predictions, targets, classes)}),
         'confusion': metrics.confusion(predictions, len(classes)).tolist(),
         'chosen_by': origin['chosen_by'], 'checkpoint': origin['checkpoint'],
         'evaluated_at': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),

@@ -142,6 +142,21 @@ def per_group(rows, groups):
     return result
 
 
+def per_certainty(predictions, targets, classes):
+    """Return how many images of each class are right, by how sure its annotators were.
+
+    :param targets: (M,K) class probabilities of the image set that ``predictions`` index; an image's certainty is that
+        of its label, rounded to hundredths.
+    :returns: one dict for each that occurs, by class, the surest first: name, certainty, images, correct, accuracy.
+    """
+    certainty = np.round(targets[predictions.indices, predictions.labels].astype('float64'), 2)
+    kinds, kind_of = np.unique(np.stack([predictions.labels, -certainty], 1), axis=0, return_inverse=True)
+    images = np.bincount(kind_of.ravel(), minlength=len(kinds))
+    correct = np.bincount(kind_of.ravel(), predictions.correct, len(kinds)).astype(int)
+    return [{'name': classes[int(label)], 'certainty': float(-negative), 'images': int(n), 'correct': int(right),
+             'accuracy': float(right / n)} for (label, negative), n, right in zip(kinds, images, correct)]
+
+
 class RunningMeans:
     """Weighted means of named values, summed on the devices and read with one synchronisation."""
 

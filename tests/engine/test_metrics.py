@@ -32,6 +32,17 @@ def test_by_hand():
     assert found.correct.tolist() == [True, False, False, False]
 
 
+def test_by_how_sure_the_annotators_were():
+    found = metrics.predictions_of(SCORES, LABELS, np.array([4, 2, 1, 0]))  # rows of the image set, in another order
+    thirds = np.float32(1 / 3)
+    targets = np.array([[0, 1, 0], [1, 0, 0], [0, thirds, 2 * thirds], [0, 0, 1], [2 * thirds, thirds, 0]], 'float32')
+    assert metrics.per_certainty(found, targets, ('a', 'b', 'c')) == [
+        {'name': 'a', 'certainty': 1.0, 'images': 1, 'correct': 0, 'accuracy': 0.0},
+        {'name': 'a', 'certainty': 0.67, 'images': 1, 'correct': 1, 'accuracy': 1.0},
+        {'name': 'b', 'certainty': 1.0, 'images': 1, 'correct': 0, 'accuracy': 0.0},
+        {'name': 'c', 'certainty': 0.67, 'images': 1, 'correct': 0, 'accuracy': 0.0}]
+
+
 def test_summary_leaves_out_what_is_trivially_one():
     found = metrics.predictions_of(SCORES, LABELS, np.arange(4))
     macro = {'mean_class_accuracy', 'macro_precision', 'macro_f1'}

@@ -252,6 +252,17 @@ def test_accuracy_of_super_categories(tmp_path):
     assert 'Aves 2 400 300 75.0 %' in section.replace('\u00a0', ' ') and f'{EVIL} 1 0 0 – no images' in section
 
 
+def test_accuracy_by_how_sure_the_annotators_were(tmp_path):
+    folder = write_run(tmp_path)
+    evaluation = json.loads((folder / 'evaluation.json').read_text())
+    sure = {'name': EVIL, 'certainty': 1.0, 'images': 400, 'correct': 300, 'accuracy': 0.75}
+    for rows, shown in (([sure], False), ([sure, {**sure, 'certainty': 0.67, 'correct': 100, 'accuracy': 0.25}], True)):
+        (folder / 'evaluation.json').write_text(json.dumps({**evaluation, 'per_certainty': rows}))
+        assert ('Sure and doubtful labels' in report(folder).text) == shown
+    section = report(folder).section('Sure and doubtful labels').replace('\u00a0', ' ')
+    assert f'{EVIL} 1.00 400 300 75.0 %' in section and f'{EVIL} 0.67 400 100 25.0 %' in section
+
+
 def test_thumbnails_of_images_that_are_not_files(tmp_path):
     folder = write_run(tmp_path, images=20, accuracy=0.5)
     wrong = 20 - sum(c['correct'] for c in json.loads((folder / 'evaluation.json').read_text())['per_class'])

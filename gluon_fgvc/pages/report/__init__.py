@@ -6,7 +6,7 @@ from gluon_fgvc.files import write_atomically
 from gluon_fgvc.pages import pictures
 from gluon_fgvc.pages.markup import page, tag
 from gluon_fgvc.pages.report.calibration import calibration_section
-from gluon_fgvc.pages.report.classes import classes_section, confusion_section, groups_section
+from gluon_fgvc.pages.report.classes import certainty_section, classes_section, confusion_section, groups_section
 from gluon_fgvc.pages.report.curves import training_section
 from gluon_fgvc.pages.report.details import details_section
 from gluon_fgvc.pages.report.head import header, title_of
@@ -33,7 +33,7 @@ def write_report(folder, out=None, *, read=pictures.read, look=None):
     run = run_files.read(folder)
     out = Path(out) if out is not None else RunFolder(run.folder).report
     sections = [training_section(run), confusion_section(run), pairs_section(run, read), groups_section(run),
-                classes_section(run), errors_section(run, read),
+                certainty_section(run), classes_section(run), errors_section(run, read),
                 looks_section(run, look), calibration_section(run), details_section(run)]
     text = page(f"{title_of(run)} on {value_at(run.config, 'data', 'name')}", header(run), tag('main', sections),
                 styles=('maps.css', 'report.css'), script='sort.js')

@@ -102,6 +102,20 @@ def groups_section(run):
                     _sorted_table(head, rows, 'Accuracy of each super-category'))
 
 
+def certainty_section(run):
+    """Return the section of the accuracy by how sure the annotators were, or None where all were sure."""
+    found = (run.evaluation or {}).get('per_certainty')
+    if not found or all(row['certainty'] == 1 for row in found):
+        return None
+    rows = [tag('tr', tag('th', row['name'], class_='name', scope='row'),
+                tag('td', f"{row['certainty']:.2f}", class_='number', data_value=row['certainty']),
+                _accuracy(row['images'], row['correct'])) for row in found]
+    head = [_sortable('Class', False), _sortable('Probability of the label', True), *_accuracy_heads()]
+    return section('Sure and doubtful labels', tag('p', 'The probability is that which the annotators gave the label: '
+                                                   'where it is low they did not agree.', class_='soft'),
+                    _sorted_table(head, rows, 'Accuracy by how sure the annotators were'))
+
+
 def _accuracy_heads():
     return [*(_sortable(name, True) for name in ('Images', 'Right', 'Accuracy')),
             tag('th', '95 % interval', scope='col')]
