@@ -61,7 +61,8 @@ def test_a_study_reads_and_its_variants_load_and_differ(path, monkeypatch):
     study = plan_file.read(path)
     status, = STATUS.findall(path.read_text('utf-8').split('\nbase:')[0])
     assert f'--study {name_of(path)}' in path.read_text('utf-8')
-    variants = [runs.load_config(v.config, config.parse_overrides(v.overrides)) for v in study.variants]
+    fold = [f'data.fold={fold}' for fold in study.folds[:1]]
+    variants = [runs.load_config(v.config, config.parse_overrides([*v.overrides, *fold])) for v in study.variants]
     assert all(a != b for k, a in enumerate(variants) for b in variants[:k])
     for variant in study.variants if status == 'measured' else ():
         assert variant.config in recorded()
