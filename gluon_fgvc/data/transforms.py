@@ -310,4 +310,5 @@ def _recolour(image, strengths):
     Krizhevsky et al., NIPS 2012, Sec. 4.1.
     """
     colour = PRINCIPAL_COLOURS @ (EIGENVALUES * strengths)
-    return np.clip(np.rint(image + colour), 0, 255).astype(np.uint8)
+    table = np.clip(np.rint(np.arange(256)[:, None] + colour), 0, 255).astype(np.uint8)  # of each byte and channel
+    return cv2.LUT(image, table[None])

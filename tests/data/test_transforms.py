@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from gluon_fgvc import data
 from gluon_fgvc.config import EvalView, TrainView
 from gluon_fgvc.data import BrokenImage, EvalTransform, TrainTransform
-from gluon_fgvc.data.transforms import _reduction, resize
+from gluon_fgvc.data.transforms import EIGENVALUES, PRINCIPAL_COLOURS, _recolour, _reduction, resize
 from gluon_fgvc.errors import ConfigError, DataError
 
 
@@ -179,6 +179,13 @@ def test_pca_noise_by_hand():
     noisy = TrainTransform(TrainView(pca_noise=0.1))(image, Fixed())
     # 5.546 · (-0.5675, -0.5808, -0.5836) - 0.2296 · (0.4009, -0.8140, 0.4203) = (-3.24, -3.03, -3.33)
     assert noisy[1, 1].tolist() == [97, 97, 97] and noisy[0, 0].tolist() == [252, 0, 0]
+
+
+@given(strengths=st.lists(st.floats(-3, 3), min_size=3, max_size=3), seed=st.integers(0, 99))
+def test_pca_noise_adds_one_colour(strengths, seed):
+    image = rng(seed).integers(0, 256, (7, 5, 3), np.uint8)
+    colour = PRINCIPAL_COLOURS @ (EIGENVALUES * strengths)
+    assert (_recolour(image, strengths) == np.rint(image + colour).clip(0, 255)).all()
 
 
 def test_pca_noise_spreads_along_the_first_component():
