@@ -128,9 +128,12 @@ def positive(text):
     return int(text)
 
 
+_OVERRIDE = re.compile(r'[A-Za-z_]\w*(\.\w+)+=.*', re.DOTALL)
+
+
 def is_override(word):
     """Return whether the value of an option is ``KEY=VALUE`` and no file."""
-    return isinstance(word, str) and bool(re.match(r'[a-z_]+(\.\w+)+=', word)) and not os.path.exists(word)
+    return isinstance(word, str) and bool(_OVERRIDE.fullmatch(word)) and not os.path.exists(word)
 
 
 def add_run_options(parser):
@@ -173,9 +176,6 @@ def overrides(args):
     flags = {'run.contexts': None if gpus is None else contexts_setting(gpus),
              'run.kvstore': getattr(args, 'kv_store', None), 'run.seed': getattr(args, 'seed', None)}
     return pairs + [(key, value) for key, value in flags.items() if value is not None]
-
-
-_OVERRIDE = re.compile(r'[A-Za-z_]\w*(\.\w+)+=.*', re.DOTALL)
 
 
 def take_overrides(argv):

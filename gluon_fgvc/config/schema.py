@@ -333,7 +333,7 @@ class RunConfig:
 
 # Keys that change where and how a run executes but not what it learns.
 EXECUTION_KEYS = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.save_every_batches',
-                  'run.work_dir', 'run.pointing_game', 'data.workers', 'data.worker_type', 'data.timeout')
+                  'run.work_dir', 'data.workers', 'data.worker_type', 'data.timeout')
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,8 @@ def claim(folder, cfg, source):
         # Where the folder lists its images, the data set may have moved: the list tells whether it is the same.
         before = load_config(files.config)
         moved, longer = files.split.exists(), begins_alike(before, cfg)
-        _check_same(folder, before, cfg, config.EXECUTION_KEYS + ('data.root',) * moved + ('train.epochs',) * longer)
+        free = (*config.EXECUTION_KEYS, 'run.pointing_game')  # which evaluations play
+        _check_same(folder, before, cfg, free + ('data.root',) * moved + ('train.epochs',) * longer)
         check_same_classes(folder, files.read_classes(), source.classes)
         check_same_split(folder, split, ('train', 'val'))
         note = _other_rounding(files.read_environment(), now)

@@ -23,7 +23,7 @@ def merge(paths, results):
         raise ConfigError(f'--merge: these are results of several studies: {found}')
     before = Path(results) / f'{next(iter(names))}.json'
     entries, commands, evaluations = {}, [], []
-    for path in [before] * before.exists() + [path for path in paths if Path(path) != before]:
+    for path in [before] * before.exists() + list(paths):
         tree = load(path)
         for entry in tree['configs']:
             _add(entry, entries.setdefault(filed(entry), {**entry, 'runs': []}), path)

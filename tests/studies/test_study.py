@@ -171,6 +171,7 @@ def test_how_runs_are_executed_may_change(run_tool):
     words = ('--cfg', 'a.yaml', '--seeds', 0, 'train.epochs=3')
     assert run_tool(*words, 'data.workers=0') == 0 and run_tool(*words, 'data.workers=2', 'run.log_every=5') == 0
     assert len(calls()) == 1 and results()['configs'][0]['overrides'] == ['train.epochs=3', 'data.workers=0']
+    assert run_tool(*words, 'run.pointing_game=true') == 2  # what a finished run has not measured
 
 
 @pytest.mark.parametrize('change', ('file', 'override'))

@@ -112,7 +112,7 @@ def certainty_section(run):
                 _accuracy(row['images'], row['correct'])) for row in found]
     head = [_sortable('Class', False), _sortable('Probability of the label', True), *_accuracy_heads()]
     return section('Sure and doubtful labels', tag('p', 'The probability is that which the annotators gave the label: '
-                                                   'where it is low they did not agree.', class_='soft'),
+                                                   'where it is low they were not sure.', class_='soft'),
                     _sorted_table(head, rows, 'Accuracy by how sure the annotators were'))
 
 
