@@ -450,6 +450,11 @@ def test_another_configuration_is_not_resumed(trained, fails, override, was):
           'train', '--cfg', 'cfg.yaml', '--resume', 'run', override)
 
 
+def test_what_is_recorded_may_change(trained, call):
+    words = ('run.log_every=1', 'run.log_gradients=1', 'run.save_every=2', 'run.tensorboard=true')
+    assert call('train', '--cfg', 'cfg.yaml', '--resume', 'run', *words)[0] == 0
+
+
 def test_a_run_keeps_its_split_and_refuses_another(trained, call, fails):
     stored = json.loads((trained / 'run' / 'split.json').read_text())
     assert {name: part['images'] for name, part in stored['splits'].items()} == {'train': 12, 'val': 4, 'test': 4}

@@ -21,14 +21,14 @@ def main(argv=None, train=TRAIN, check=None):
     parser.add_argument('--name', help='of the study and its file of results')
     cli.add_cfg(parser, nargs='+', required=False,
                 help='configurations: files, or names of packaged ones, e.g. finetune/quickstart')
-    parser.add_argument('--study', metavar='FILE', help='a file of studies/, in the place of --name, --cfg, --seeds, '
-                        '--folds and --evaluate; --variant NAME then picks some of its variants')
+    parser.add_argument('--study', metavar='FILE', help='a file of studies/, in the place of --name, --cfg and '
+                        '--evaluate; --variant NAME, --seeds and --folds then pick some of its runs')
     parser.add_argument('--seeds', nargs='+', type=int, metavar='S', help='values of run.seed; default: 0')
     parser.add_argument('--folds', nargs='+', type=int, default=[], metavar='F',
                         help='values of data.fold, which data.folds=N says how many there are of')
     parser.add_argument('--vary', choices=('data',), help='give the seeds of the data (its split, its images) the '
                         'value of run.seed as well, so that the spread is not of starts and orders alone')
-    parser.add_argument('--variant', dest='variants', action='append', metavar=('NAME KEY=VALUE …'),
+    parser.add_argument('--variant', action='append', metavar=('NAME KEY=VALUE …'),
                         help='run this variant of each configuration, made by overrides; may be given often, after the '
                              'overrides of all')
     parser.add_argument('--evaluate', action='store_true',
@@ -54,7 +54,9 @@ def main(argv=None, train=TRAIN, check=None):
 
     args.results = args.results or f'{args.work_dir}/results'
     if args.merge or args.render:
-        return show_results(args)
+        needless = [f'--{name}' for name, value in vars(args).items()
+                    if value and name not in ('merge', 'render', 'results', 'work_dir')]
+        return show_results(args, needless + overrides)
 
     from gluon_fgvc import config
     from gluon_fgvc.studies import plan_file
@@ -62,19 +64,21 @@ def main(argv=None, train=TRAIN, check=None):
     from gluon_fgvc.studies import runs as study
     from_file = plan_file.read(args.study) if args.study else None
     if from_file:
-        given = [word for word in ('name', 'cfg', 'seeds', 'folds', 'evaluate', 'search') if getattr(args, word)]
+        given = [word for word in ('name', 'cfg', 'evaluate', 'search') if getattr(args, word)]
         if given or any(variants.values()):
             raise ConfigError(f"--study: the file says {'--' + given[0] if given else 'what its variants change'}; "
                               'change it there')
         args.name, args.evaluate = from_file.name, from_file.evaluate
-    args.cfg, args.seeds = [config.find(name) for name in args.cfg or ()], args.seeds or [0]
+    args.cfg = [config.find(name) for name in args.cfg or ()]
     if args.search:
         return search(args, overrides, train)
     if not from_file and (not args.name or not args.cfg):
         raise ConfigError('give --study, or --name and --cfg, or --render or --merge alone')
-    runs = from_file.runs(args.work_dir, args.variants or (), overrides) if from_file else study.plan(
-        args.name, args.cfg, args.seeds, args.folds, overrides, args.work_dir,
-        [(name, variants[name]) for name in args.variants or ()])
+    if from_file:
+        runs = from_file.runs(args.work_dir, args.variant or (), overrides, args.seeds or (), args.folds)
+    else:
+        runs = study.plan(args.name, args.cfg, args.seeds or [0], args.folds, overrides, args.work_dir,
+                          [(name, variants[name]) for name in args.variant or ()])
     if args.vary:
         from gluon_fgvc.runs.build import load_config
         runs = study.seeded_with_data(runs, load_config)
@@ -97,11 +101,13 @@ def main(argv=None, train=TRAIN, check=None):
     return cli.FAILED if failed else cli.OK
 
 
-def show_results(args):
-    """Merge files of results if the command line says so, and write the page of all in its folder."""
-    given = [word for word in ('study', 'name', 'cfg', 'search') if getattr(args, word)]
-    if given:
-        raise ConfigError(f"{'--merge' if args.merge else '--render'} runs nothing: leave out --{given[0]}")
+def show_results(args, needless):
+    """Merge files of results if the command line says so, and write the page of all in its folder.
+
+    :raises ConfigError: if the command line also says ``needless`` words, which only runs would need.
+    """
+    if needless:
+        raise ConfigError(f"{'--merge' if args.merge else '--render'} runs nothing: leave out {needless[0]}")
     if args.merge:
         from gluon_fgvc.studies import merging
         print(f'results: {merging.merge(args.merge, args.results)}')
@@ -128,9 +134,10 @@ def search(args, overrides, train):
     """Search for a schedule as the command line says, and print what was found."""
     from gluon_fgvc.studies import runs as study
     from gluon_fgvc.studies import schedule_search
-    if not args.name or not args.budget or len(args.cfg) != 1 or len(args.seeds) != 1:
+    seeds = args.seeds or [0]
+    if not args.name or not args.budget or len(args.cfg) != 1 or len(seeds) != 1:
         raise ConfigError('--search needs --name, --budget, one --cfg and one of --seeds')
-    run, = study.plan(args.name, args.cfg, args.seeds, args.folds, overrides, args.work_dir)
+    run, = study.plan(args.name, args.cfg, seeds, args.folds, overrides, args.work_dir)
     length = args.length or len(schedule_search.PAPER)
     rounds, folder = schedule_search.plan(length, args.budget), run.folder.parent / 'schedules'
     schedules = schedule_search.candidates(rounds[0].schedules, length, run.seed)

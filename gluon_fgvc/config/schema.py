@@ -332,8 +332,9 @@ class RunConfig:
 
 
 # Keys that change where and how a run executes but not what it learns.
-EXECUTION_KEYS = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.save_every', 'run.save_every_batches',
-                  'run.work_dir', 'data.workers', 'data.worker_type', 'data.timeout')
+EXECUTION_KEYS = ('run.contexts', 'run.kvstore', 'run.log_every', 'run.log_gradients', 'run.save_every',
+                  'run.save_every_batches', 'run.tensorboard', 'run.work_dir', 'data.workers', 'data.worker_type',
+                  'data.timeout')
 
 
 @dataclass(frozen=True)

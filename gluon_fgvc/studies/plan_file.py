@@ -58,17 +58,31 @@ class StudyFile:
                                   f"{did_you_mean(name, known)}")
         return [known[name] for name in names]
 
-    def runs(self, work_dir='work_dirs/study', only=(), overrides=()):
+    def some(self, key, values):
+        """Return which of ``seeds`` or ``folds``, as ``key`` says, are among ``values``; all of them if that is empty.
+
+        :raises ConfigError: for a value that the file does not have.
+        """
+        ours = getattr(self, key)
+        for value in values:
+            if value not in ours:
+                has = f"the {key} {', '.join(map(str, ours))}" if ours else f'no {key}'
+                raise ConfigError(f"--{key} {value}: study '{self.name}' has {has}")
+        return tuple(value for value in ours if value in values) if values else ours
+
+    def runs(self, work_dir='work_dirs/study', only=(), overrides=(), seeds=(), folds=()):
         """Return the list of :class:`~gluon_fgvc.studies.runs.StudyRun`, variant by variant.
 
         :param only: names of variants; empty for all.
         :param overrides: further ones, KEY=VALUE, of all runs.
-        :raises ConfigError: for a name that is no variant's, or a configuration that cannot be read.
+        :param seeds: which of the file's, and ``folds`` likewise; empty for all.
+        :raises ConfigError: for a variant, seed or fold that the file does not have, or a configuration that cannot be
+            read.
         """
-        wanted = self.named(only)
+        wanted, seeds, folds = self.named(only), self.some('seeds', seeds), self.some('folds', folds)
         return [run for variant in self.variants if not only or variant in wanted
                 for run in expand(self.name, Path(variant.config), (variant.name, (*variant.overrides, *overrides)),
-                                  self.seeds, self.folds, work_dir)]
+                                  seeds, folds, work_dir)]
 
 
 def read(path):

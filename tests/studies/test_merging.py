@@ -83,6 +83,9 @@ def test_what_does_not_belong_together_is_refused(on, capsys, change, says):
 @pytest.mark.parametrize('words, says', (
     (('--merge', 'x.json', '--name', 's'), '--merge runs nothing: leave out --name'),
     (('--render', '--study', 's.yaml'), '--render runs nothing: leave out --study'),
+    (('--render', '--plan'), '--render runs nothing: leave out --plan'),
+    (('--render', '--seeds', 0), '--render runs nothing: leave out --seeds'),
+    (('--render', 'train.epochs=2'), '--render runs nothing: leave out train.epochs=2'),
     (('--render', '--results', 'nowhere'), "there is no folder 'nowhere'"),
     (('--merge', 'nowhere.json'), "'nowhere.json' is not a results file")))
 def test_usage_errors_are_one_line(on, capsys, words, says):

@@ -75,6 +75,10 @@ def test_a_missing_file_or_variant(folder):
         plan_file.read('none.yaml')
     with pytest.raises(ConfigError, match=r"--variant 'wid': study 's' has none of this name; did you mean 'wide'\?"):
         read(folder).runs(only=['wid'])
+    with pytest.raises(ConfigError, match="--seeds 7: study 's' has the seeds 0, 2"):
+        read(folder).runs(seeds=[0, 7])
+    with pytest.raises(ConfigError, match="--folds 0: study 's' has no folds"):
+        read(folder).runs(folds=[0])
     with pytest.raises(ConfigError, match="cannot read configuration 'c.yaml'"):
         read(folder, TEXT.replace('b.yaml', 'c.yaml')).runs()
 
@@ -84,6 +88,13 @@ def test_the_tool_runs_a_file(folder, run_tool, capsys):  # noqa: F811
     assert run_tool('--study', 's.yaml', '--variant', 'wide', name=None) == 0
     assert [call[-3:] for call in calls()] == [['train.epochs=3', 'method.width=4', 'method.lr=0.001']] * 2
     assert [entry['variant'] for entry in results()['configs']] == ['wide'] and len(results()['evaluations']) == 2
-    for words in (('--seeds', 1), ('--cfg', 'a.yaml'), ('--evaluate',), ('--variant', 'wide', 'method.width=5')):
+    for words in (('--seeds', 7), ('--cfg', 'a.yaml'), ('--evaluate',), ('--variant', 'wide', 'method.width=5')):
         assert run_tool('--study', 's.yaml', *words, name=None) == 2
-    assert '--study: the file says --seeds; change it there' in capsys.readouterr().err and len(calls()) == 2
+    assert '--study: the file says --evaluate; change it there' in capsys.readouterr().err and len(calls()) == 2
+
+
+def test_seeds_and_folds_pick_some_of_a_files_runs(folder):
+    file = read(folder, TEXT + 'folds: [0, 1, 2]\n')
+    runs = file.runs(only=['wide'], seeds=[2], folds=[2, 0])
+    assert [(run.variant, run.seed, run.fold) for run in runs] == [('wide', 2, 0), ('wide', 2, 2)]
+    assert runs == [run for run in file.runs() if run in runs]
