@@ -585,7 +585,9 @@ def test_every_tool_in_turn(trained, call):
     code, out, err = call('evaluate', 'run', '--split', 'val', '--which', 'last')
     assert (code, err) == (0, '') and out.startswith('val: top-1 ') and 'circle' in out
     assert ', the last)' in out  # and no word of a split that is not there
-    assert json.loads((trained / 'run' / 'evaluation_val_last.json').read_text())['images'] == 4
+    evaluation = json.loads((trained / 'run' / 'evaluation_val_last.json').read_text())
+    assert evaluation['images'] == 4 and f"ROC AUC {evaluation['roc_auc']:.4f} on 4 images" in out
+    assert out.count(', taken from probability ') == len(evaluation['operating_points']) / 2 == 4
     for tool, words, made in (
             ('predict', ['run', 'images/test'], 'predictions/predictions.csv'),
             ('export', ['run'], 'run/export/model.json'),

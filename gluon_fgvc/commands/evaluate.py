@@ -64,6 +64,10 @@ def main(argv=None):
         print(f"{row['name']}: {row['correct']} of {row['images']}")
     for row in result.get('per_certainty', ()):
         print(f"{row['name']}, annotators' probability {row['certainty']:.2f}: {row['correct']} of {row['images']}")
+    points = result.get('operating_points', ())
+    for row in (point for point in points if point['name'] == points[0]['name']):  # of the rarer class
+        print(f"{row['name']}, taken from probability {row['probability']:.4f} on: {row['recall']:.1%} found, "
+              f"{row['false_positive_rate']:.1%} of the others taken for it")
     if args.ensemble:
         print(f'written to {args.out}')
     else:

@@ -54,9 +54,7 @@ def main(argv=None, train=TRAIN, check=None):
 
     args.results = args.results or f'{args.work_dir}/results'
     if args.merge or args.render:
-        needless = [f'--{name}' for name, value in vars(args).items()
-                    if value and name not in ('merge', 'render', 'results', 'work_dir')]
-        return show_results(args, needless + overrides)
+        return show_results(args, overrides)
 
     from gluon_fgvc import config
     from gluon_fgvc.studies import plan_file
@@ -69,16 +67,15 @@ def main(argv=None, train=TRAIN, check=None):
             raise ConfigError(f"--study: the file says {'--' + given[0] if given else 'what its variants change'}; "
                               'change it there')
         args.name, args.evaluate = from_file.name, from_file.evaluate
-    args.cfg = [config.find(name) for name in args.cfg or ()]
+        args.seeds = args.seeds or from_file.seeds
+    args.cfg, args.seeds = [config.find(name) for name in args.cfg or ()], args.seeds or [0]
     if args.search:
         return search(args, overrides, train)
     if not from_file and (not args.name or not args.cfg):
         raise ConfigError('give --study, or --name and --cfg, or --render or --merge alone')
-    if from_file:
-        runs = from_file.runs(args.work_dir, args.variant or (), overrides, args.seeds or (), args.folds)
-    else:
-        runs = study.plan(args.name, args.cfg, args.seeds or [0], args.folds, overrides, args.work_dir,
-                          [(name, variants[name]) for name in args.variant or ()])
+    runs = from_file.runs(args.work_dir, args.variant or (), overrides, args.seeds, args.folds) if from_file else \
+        study.plan(args.name, args.cfg, args.seeds, args.folds, overrides, args.work_dir,
+                   [(name, variants[name]) for name in args.variant or ()])
     if args.vary:
         from gluon_fgvc.runs.build import load_config
         runs = study.seeded_with_data(runs, load_config)
@@ -101,11 +98,10 @@ def main(argv=None, train=TRAIN, check=None):
     return cli.FAILED if failed else cli.OK
 
 
-def show_results(args, needless):
-    """Merge files of results if the command line says so, and write the page of all in its folder.
-
-    :raises ConfigError: if the command line also says ``needless`` words, which only runs would need.
-    """
+def show_results(args, overrides):
+    """Merge files of results if the command line says so, and write the page of all in its folder."""
+    needless = [f'--{name}' for name, value in vars(args).items()
+                if value and name not in ('merge', 'render', 'results', 'work_dir')] + overrides
     if needless:
         raise ConfigError(f"{'--merge' if args.merge else '--render'} runs nothing: leave out {needless[0]}")
     if args.merge:
@@ -134,10 +130,9 @@ def search(args, overrides, train):
     """Search for a schedule as the command line says, and print what was found."""
     from gluon_fgvc.studies import runs as study
     from gluon_fgvc.studies import schedule_search
-    seeds = args.seeds or [0]
-    if not args.name or not args.budget or len(args.cfg) != 1 or len(seeds) != 1:
+    if not args.name or not args.budget or len(args.cfg) != 1 or len(args.seeds) != 1:
         raise ConfigError('--search needs --name, --budget, one --cfg and one of --seeds')
-    run, = study.plan(args.name, args.cfg, seeds, args.folds, overrides, args.work_dir)
+    run, = study.plan(args.name, args.cfg, args.seeds, args.folds, overrides, args.work_dir)
     length = args.length or len(schedule_search.PAPER)
     rounds, folder = schedule_search.plan(length, args.budget), run.folder.parent / 'schedules'
     schedules = schedule_search.candidates(rounds[0].schedules, length, run.seed)

@@ -5,7 +5,8 @@ import numpy as np
 from mxnet import autograd
 from mxnet.gluon.utils import split_and_load
 
-from gluon_fgvc.engine import ending, metrics
+from gluon_fgvc.engine import ending, metrics, operating
+from gluon_fgvc.engine.temperature import usable
 from gluon_fgvc.errors import DataError
 from gluon_fgvc.run_folder import RunFolder
 
@@ -80,10 +81,11 @@ def evaluation(predictions, loader, classes, origin, groups=None):
     :param groups: the super-category of each class, where the data set has them.
     """
     rows, targets = metrics.per_class(predictions, classes), loader.image_set.targets
+    fitted = origin['chosen_by'].get('temperature')
     return {
         'split': loader.image_set.name, 'images': len(predictions), 'skipped': len(loader.bad),
         **metrics.summary(predictions, len(classes)),
-        **metrics.calibration(predictions, origin['chosen_by'].get('temperature')),
+        **metrics.calibration(predictions, fitted), **operating.summary(predictions, classes, usable(fitted)),
         'per_class': rows, **({'per_group': metrics.per_group(rows, groups)} if groups else {}),
         **({} if targets is None else {'per_certainty': metrics.per_certainty(predictions, targets, classes)}),
         'confusion': metrics.confusion(predictions, len(classes)).tolist(),

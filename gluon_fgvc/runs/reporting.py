@@ -12,9 +12,10 @@ from gluon_fgvc.runs.build import load_config
 def headline(result):
     """Return one line that sums an evaluation up and says which split chose the epoch."""
     tops = ' '.join(f'top-{k} {result[f"top{k}"]:.4f}' for k in (1, 3, 5) if f'top{k}' in result)
+    auc = f" ROC AUC {result['roc_auc']:.4f}" if 'roc_auc' in result else ''
     played = result.get('pointing_game')
-    return (f"{result['split']}: {tops} mean class {result['mean_class_accuracy']:.4f} loss {result['loss']:.4f} on "
-            f"{result['images']} images ({_origin(result)}{_engine(result)})"
+    return (f"{result['split']}: {tops} mean class {result['mean_class_accuracy']:.4f} loss {result['loss']:.4f}{auc} "
+            f"on {result['images']} images ({_origin(result)}{_engine(result)})"
             + (f"; {game.in_words(played)}" if played else ''))
 
 

@@ -9,7 +9,7 @@ from gluon_fgvc.files import write_atomically
 from gluon_fgvc.studies.runs import deciding, tested, trained
 
 METRICS = ('top1', 'top3', 'top5', 'mean_class_accuracy', 'macro_precision', 'macro_f1', 'loss', 'ece',
-           'calibrated_ece', 'calibrated_loss', 'pointing_game')
+           'calibrated_ece', 'calibrated_loss', 'roc_auc', 'pointing_game')
 MACHINE = ('cpu', 'cores', 'omp_num_threads', 'gpus', 'python', 'mxnet', 'numpy', 'gluon_fgvc')  # kept of env.json
 
 

@@ -263,6 +263,28 @@ def test_accuracy_by_how_sure_the_annotators_were(tmp_path):
     assert f'{EVIL} 1.00 400 300 75.0 %' in section and f'{EVIL} 0.67 400 100 25.0 %' in section
 
 
+def test_what_may_be_decided_without_a_person(tmp_path):
+    folder = write_run(tmp_path)
+    evaluation = json.loads((folder / 'evaluation.json').read_text())
+    rows = [{'coverage': 0.25, 'images': 100, 'correct': 100, 'accuracy': 1.0, 'probability': 0.99},
+            {'coverage': 0.5, 'images': 200, 'correct': 199, 'accuracy': 0.995, 'probability': 0.875},
+            {'coverage': 1.0, 'images': 400, 'correct': 300, 'accuracy': 0.75, 'probability': 0.5}]
+    point = {'name': EVIL, 'probability': 0.125, 'found': 19, 'recall': 0.95, 'mistaken': 76,
+             'false_positive_rate': 0.25, 'precision': 0.2}
+    for two, split in ((False, 'test'), (True, 'test'), (True, 'val')):
+        more = {'roc_auc': 0.9375, 'operating_points': [point]} if two else {}
+        (folder / 'evaluation.json').write_text(json.dumps({**evaluation, 'split': split, 'selective': rows, **more}))
+        page = report(folder)
+        section = page.section('Selective prediction').replace('\u00a0', ' ')
+        assert 'all images 75.0 % are right; of the 50 % that the network is surest of, 99.5 %' in section
+        assert '50.0 % 0.8750 200 1 99.5 %' in section and '25.0 %' not in section
+        assert ('Operating points' in page.text) == two
+        if two:
+            section = page.section('Operating points').replace('\u00a0', ' ')
+            assert f'{EVIL} 0.1250 95.0 % (19) 25.0 % (76) 20.0 %' in section and '93.8 % of all pairs' in section
+            assert ('choose yours by those of validation' in section) == (split == 'test')
+
+
 def test_thumbnails_of_images_that_are_not_files(tmp_path):
     folder = write_run(tmp_path, images=20, accuracy=0.5)
     wrong = 20 - sum(c['correct'] for c in json.loads((folder / 'evaluation.json').read_text())['per_class'])

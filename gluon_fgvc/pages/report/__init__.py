@@ -11,6 +11,7 @@ from gluon_fgvc.pages.report.curves import training_section
 from gluon_fgvc.pages.report.details import details_section
 from gluon_fgvc.pages.report.head import header, title_of
 from gluon_fgvc.pages.report.images import errors_section, looks_section
+from gluon_fgvc.pages.report.operating import points_section, selective_section
 from gluon_fgvc.pages.report.pairs import pairs_section
 from gluon_fgvc.pages.report.parts import value_at
 from gluon_fgvc.run_folder import RunFolder
@@ -34,7 +35,8 @@ def write_report(folder, out=None, *, read=pictures.read, look=None):
     out = Path(out) if out is not None else RunFolder(run.folder).report
     sections = [training_section(run), confusion_section(run), pairs_section(run, read), groups_section(run),
                 certainty_section(run), classes_section(run), errors_section(run, read),
-                looks_section(run, look), calibration_section(run), details_section(run)]
+                looks_section(run, look), calibration_section(run), selective_section(run), points_section(run),
+                details_section(run)]
     text = page(f"{title_of(run)} on {value_at(run.config, 'data', 'name')}", header(run), tag('main', sections),
                 styles=('maps.css', 'report.css'), script='sort.js')
     return write_atomically(out, text)
