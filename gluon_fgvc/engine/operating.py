@@ -74,11 +74,12 @@ def summary(predictions, classes, temperature=None):
     the class from which on an image is taken.
 
     :param predictions: :class:`~.metrics.Predictions`.
-    :param temperature: what the logits are divided by before they become probabilities; None leaves them.
+    :param temperature: what the logits are divided by before they become probabilities; None leaves them, and so do
+        predictions that are not ``calibrated``, such as the mean of several networks.
     """
-    sureness = predictions.top_probabilities[:, 0]
-    if temperature is not None and predictions.calibrated is not None:
-        sureness = predictions.calibrated[:, 0]
+    if predictions.calibrated is None:
+        temperature = None
+    sureness = predictions.top_probabilities[:, 0] if temperature is None else predictions.calibrated[:, 0]
     result = {'selective': selective(sureness, predictions.correct)}
     if len(classes) != 2 or len(np.unique(predictions.labels)) < 2:
         return result

@@ -65,6 +65,12 @@ def test_what_an_evaluation_keeps_of_two_classes(temperature):
     assert found['selective'][1]['probability'] == pytest.approx(1 / (1 + math.exp(-3 / (temperature or 1))))
 
 
+def test_a_mean_of_networks_is_not_divided_by_the_temperature_of_one():
+    mean = predictions([-2, -1, 0, 1, 3], [0, 0, 1, 0, 1])
+    assert mean.calibrated is None
+    assert operating.summary(mean, 'ab', 2.0) == operating.summary(mean, 'ab')
+
+
 def test_more_classes_or_one_have_no_thresholds():
     scores, labels = np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 1])
     assert set(operating.summary(metrics.predictions_of(scores, labels, np.arange(4)), 'abc')) == {'selective'}

@@ -31,8 +31,8 @@ def points_section(run):
         return None
     split, auc = run.evaluation['split'], run.evaluation['roc_auc']
     text = (f'An image of one class has a larger probability of it than an image of the other in {percent(auc)} of all '
-            'pairs (area under the ROC curve). Taking a class from another probability on than one half finds more of '
-            'it and mistakes more of the others for it.' + (
+            'pairs (area under the ROC curve). Taking a class from a smaller probability on finds more of it, and '
+            'mistakes more of the others for it.' + (
                 ' These thresholds are of the test images themselves; choose yours by those of validation '
                 '(fgvc evaluate RUN --split val).' if split == 'test' else ''))
     table = _table(('Class', 'Taken from', 'Found', 'Of the others', 'Precision'), [
