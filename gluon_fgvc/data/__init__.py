@@ -16,14 +16,14 @@ from gluon_fgvc.data.folders import composed
 from gluon_fgvc.data.folds import with_fold
 from gluon_fgvc.data.images import BrokenImage, Picture, read_image
 from gluon_fgvc.data.loaders import Batch, Loader
-from gluon_fgvc.data.splits import split_record, stratified_split, stratified_subset, torn_units
+from gluon_fgvc.data.splits import relative_names, split_record, stratified_split, stratified_subset, torn_units
 from gluon_fgvc.data.transforms import VIEWS, EvalTransform, TrainTransform, eval_views
 from gluon_fgvc.data.units import with_units
 from gluon_fgvc.errors import ConfigError, DataError, did_you_mean
 
 __all__ = ['Batch', 'BrokenImage', 'ImageSet', 'Loader', 'Picture', 'Source', 'EvalTransform', 'TrainTransform',
-           'VIEWS', 'available', 'build', 'check', 'eval_views', 'options', 'read_image', 'split_record',
-           'stratified_split', 'survey']
+           'VIEWS', 'available', 'build', 'check', 'eval_views', 'options', 'read_image', 'relative_names',
+           'split_record', 'stratified_split', 'survey']
 
 
 _ONE_CLASS = ("the data set has one class only, '{}', so that there is nothing to tell apart; is the folder that is "

@@ -66,21 +66,27 @@ def torn_units(source):
     return [(unit, splits) for unit, splits in sorted(places.items()) if len(splits) > 1]
 
 
-def split_record(source):
-    """Return which images of a :class:`~gluon_fgvc.data.base.Source` are in which split, as a tree for JSON.
+def relative_names(source):
+    """Return the names of the images of each split of a :class:`~gluon_fgvc.data.base.Source`, dict of lists in order.
 
-    For each split the number of its images and the SHA-256 of their names and labels, in order; the names of the
-    validation images, which chance may have chosen, in full. Names are relative to the folder that all share, so
-    that the record holds wherever the data set lies.
+    Names are relative to the folder that all share, so that they hold wherever the data set lies.
     """
     sets = source.splits()
     folder = os.path.commonprefix([os.path.dirname(path) for images in sets for path in images.paths])
     start = folder.rfind(os.sep) + 1 if folder and not folder.endswith(os.sep) else len(folder)
-    record = {}
-    for images in sets:
-        names = [path[start:] for path in images.paths]
+    return {images.name: [path[start:] for path in images.paths] for images in sets}
+
+
+def split_record(source):
+    """Return which images of a :class:`~gluon_fgvc.data.base.Source` are in which split, as a tree for JSON.
+
+    For each split the number of its images and the SHA-256 of their :func:`relative_names` and labels, in order; the
+    names of the validation images, which chance may have chosen, in full.
+    """
+    names, record = relative_names(source), {}
+    for images in source.splits():
         digest = hashlib.sha256()
-        for name, label in zip(names, images.labels):
+        for name, label in zip(names[images.name], images.labels):
             digest.update(f'{name}\t{label}\n'.encode('utf-8', 'surrogateescape'))
         record[images.name] = {'images': len(images), 'sha256': digest.hexdigest()}
-    return {'splits': record, 'val': [path[start:] for path in source.val.paths] if source.val else []}
+    return {'splits': record, 'val': names.get('val', [])}

@@ -216,8 +216,6 @@ def eval_views(view, kind=None):
     raise ConfigError(f"unknown test-time augmentation '{kind}'{did_you_mean(kind, VIEWS)}")
 
 
-
-
 def _scaled(view, scale):
     if scale == 1:
         return view

@@ -61,11 +61,18 @@ def evaluate_together(runs, split='test', views=None, folder=None, *, crop=True)
 def _check_same_images(runs, split, folder):
     if folder is None and len(runs) > 1:
         raise ConfigError('several runs need a folder of their own for the result (--out)')
-    first, labels = runs[0], split_of(runs[0], split).labels
+    first, (images, labels) = runs[0], _images_of(runs[0], split)
     for run in runs[1:]:
-        if run.classes != first.classes or not np.array_equal(split_of(run, split).labels, labels):
+        others, other_labels = _images_of(run, split)
+        if run.classes != first.classes or others != images or not np.array_equal(other_labels, labels):
             raise ConfigError(f"'{run.folder}' and '{first.folder}' have other classes or {split} images; an ensemble "
                               'needs the same')
+
+
+def _images_of(run, split):
+    """Return the names of the images of a split and their labels; the crop of an image counts as that image."""
+    labels = split_of(run, split).labels
+    return [name.partition('#xywh=')[0] for name in data.relative_names(run.source)[split]], labels
 
 
 def _check_is_new(folder, suffix):

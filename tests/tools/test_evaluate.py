@@ -80,6 +80,17 @@ def test_an_ensemble_is_the_mean_of_its_members(here, capfd):
     assert "'both/evaluation.json' exists already" in capfd.readouterr().err
 
 
+def test_an_ensemble_refuses_other_images_with_the_same_labels(here, capfd):
+    """Chance has chosen other validation images, one a class as before: no label tells."""
+    words = ['--cfg', 'cfg.yaml', '--work-dir', 'reseeded', '--no-test', 'data.val_seed=1']
+    assert cli.run(train.main, words) == 0
+    one, other = (engine.open_run(folder).source.val for folder in ('run0', 'reseeded'))
+    assert list(one.labels) == list(other.labels) and one.paths != other.paths
+    assert run('--ensemble', 'run0', 'reseeded', '--split', 'val', '--out', 'mixed') == 2
+    assert "'reseeded' and 'run0' have other classes or val images" in capfd.readouterr().err
+    assert not (here / 'mixed').exists()
+
+
 @pytest.fixture(scope='module')
 def cropped(trained):
     """A run whose test images have several sizes and of which only the centre is seen."""
