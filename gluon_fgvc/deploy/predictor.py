@@ -52,7 +52,11 @@ class ImageClassifier:
         self._forward, self._lock = forward, threading.Lock()
 
     def predict_batch(self, images):
-        """Return the probabilities, float32 (N,K), of transformed images, uint8 (N,H,W,3)."""
+        """Return the probabilities, float32 (N,K), of transformed images, uint8 (N,H,W,3).
+
+        :raises DataError: for any other array.
+        """
+        _check_array(images, '(N,H,W,3)')
         with self._lock:
             return self._forward(images)
 
@@ -60,18 +64,23 @@ class ImageClassifier:
         """Return the image that is ``source``, ready for :meth:`predict_batch`: uint8 RGB (H,W,3).
 
         :param source: a path, the bytes of an image file, a binary stream of them, or uint8 RGB (H,W,3).
-        :raises DataError: naming the source, if it cannot be read or is too small for the transform.
+        :raises DataError: naming the source, if it is none of these, cannot be read or is too small for the transform.
         """
-        if isinstance(source, np.ndarray):
-            return self.transform(source, None)
-        name = source
+        name = '(array)' if isinstance(source, np.ndarray) else source
         try:
-            if isinstance(source, (str, os.PathLike)):
-                picture = Picture(source)
+            if isinstance(source, np.ndarray):
+                image = _check_array(source, '(H,W,3)')
+            elif isinstance(source, (str, os.PathLike)):
+                image = Picture(source)
+            elif isinstance(source, (bytes, bytearray, memoryview)):
+                name, image = '(bytes)', Picture('(bytes)', bytes(source))
+            elif hasattr(source, 'read'):
+                name = str(getattr(source, 'name', '(bytes)'))
+                image = Picture(name, source.read())
             else:
-                name = getattr(source, 'name', '(bytes)')
-                picture = Picture(str(name), source if isinstance(source, bytes) else source.read())
-            return self.transform(picture, None)
+                raise DataError('an image is a path, the bytes of a file, a binary stream or an array uint8 RGB '
+                                f'(H,W,3), not of type {type(source).__name__}')
+            return self.transform(image, None)
         except BrokenImage:
             raise
         except DataError as error:
@@ -197,6 +206,13 @@ class Predictor(ImageClassifier):
             warnings.warn(f"{CERTIFICATE} was measured with {certified}, this processor has {here}: results differ by "
                           'rounding, int8 by more; certify the export here before you rely on its figures',
                           stacklevel=3)
+
+
+def _check_array(array, shape):
+    """Return ``array``, uint8 of ``shape``, or raise DataError: floats from 0 to 1 would pass for black."""
+    if array.dtype != np.uint8 or array.ndim != len(shape.split(',')) or array.shape[-1] != 3 or not array.size:
+        raise DataError(f'an array of pixels is uint8 RGB {shape}, 0 to 255, not {array.dtype} {array.shape}')
+    return array
 
 
 def ranking(classes, probabilities, count):

@@ -100,6 +100,37 @@ def test_unusable_image_is_named(net, tmp_path):
             predictor.predict([tmp_path / name])
 
 
+@pytest.mark.parametrize('image, why', [
+    (np.zeros((24, 20, 3), 'float32'), r"cannot use image '\(array\)': an array of pixels is uint8 RGB \(H,W,3\), 0 to "
+                                       r'255, not float32 \(24, 20, 3\)'),
+    (np.zeros((24, 20), 'uint8'), r'not uint8 \(24, 20\)'),
+    (np.zeros((24, 20, 4), 'uint8'), r'not uint8 \(24, 20, 4\)'),
+    (np.zeros((3, 24, 20), 'uint8'), r'not uint8 \(3, 24, 20\)'),
+    (np.zeros((0, 20, 3), 'uint8'), r'not uint8 \(0, 20, 3\)'),
+    ([[0, 0, 0]], 'binary stream or an array uint8 RGB .* not of type list'),
+    (None, 'not of type NoneType'),
+])
+def test_what_is_no_image_is_told_and_not_guessed_at(net, tmp_path, image, why):
+    """Floats from 0 to 1 used to be taken for pixels, all of them nearly black."""
+    export_net(net, tmp_path / 'export')
+    predictor = deploy.Predictor(tmp_path / 'export')
+    with pytest.raises(DataError, match=why):
+        predictor.predict([image])
+    if isinstance(image, np.ndarray):
+        with pytest.raises(DataError, match=r'uint8 RGB \(N,H,W,3\)'):
+            predictor.predict_batch(image[None])
+
+
+def test_bytes_of_any_kind(net, tmp_path, pictures):
+    export_net(net, tmp_path / 'export')
+    predictor = deploy.Predictor(tmp_path / 'export')
+    with open(pictures[0], 'rb') as stream:
+        data = stream.read()
+        stream.seek(0)
+        rows = predictor.predict([pictures[0], data, bytearray(data), memoryview(data), stream])
+    assert (rows == rows[0]).all()
+
+
 def test_predicts_without_gluoncv(net, tmp_path, pictures):
     export_net(net, tmp_path / 'export')
     here = deploy.Predictor(tmp_path / 'export').predict(pictures)

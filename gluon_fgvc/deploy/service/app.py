@@ -20,6 +20,7 @@ from gluon_fgvc.deploy.service.limits import Limits, Refused, declared_bytes, im
 from gluon_fgvc.deploy.service.metrics import Measured, Metrics
 
 TOP = 5
+MOST_DIGITS = 9
 _PAGE = Path(__file__).parent
 _FILES = {'/': ('page.html', 'text/html'), '/page.css': ('page.css', 'text/css'),
           '/page.js': ('page.js', 'text/javascript')}
@@ -100,8 +101,9 @@ class Service:
 
     def _number(self, request, key, default):
         text = request.query_params.get(key, str(default))
-        if not text.isdecimal() or not int(text):
-            raise Refused(400, 'query', f'{key}={text} is not a whole number of at least 1')
+        if not text.isdecimal() or len(text) > MOST_DIGITS or not int(text):  # Python refuses to read thousands
+            raise Refused(400, 'query', f'{key}={text[:MOST_DIGITS]} is not a whole number of at least 1, of at most '
+                                        f'{MOST_DIGITS} digits')
         return int(text)
 
     async def model(self, _):

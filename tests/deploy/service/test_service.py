@@ -153,7 +153,7 @@ def test_forms_that_are_refused(client, images):
     for text in (b'--other--', b'--edge\r\n\r\n', b''):
         assert client.ask('POST', '/predict', text, {'content-type': 'multipart/form-data; boundary=edge'})[0] == 400
     assert client.ask('POST', '/predict', b'x', {'content-type': 'multipart/form-data'})[0] == 400
-    for query in ('?top=0', '?top=-1', '?top=many'):
+    for query in ('?top=0', '?top=-1', '?top=many', '?top=' + 5000 * '9', '?top=%C2%B2'):
         assert client.predict(images[0], query)[0] == 400
 
 
