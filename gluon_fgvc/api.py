@@ -4,6 +4,7 @@ Errors that a user can mend are :class:`~gluon_fgvc.errors.UserError`, one line 
 a :class:`~gluon_fgvc.machine.environment.SetupError`.
 """
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any, List, Mapping, Optional, Union
 
@@ -79,7 +80,8 @@ def train(configuration: Union[Config, Name], work_dir: Optional[Name] = None, *
 
     :param configuration: a :class:`Config`, or what :func:`load_config` takes.
     :param work_dir: the run folder itself; None is a new one, ``<run.work_dir>/<name>/<time>``.
-    :param resume: go on with the run that ``work_dir`` holds; without, such a folder is refused.
+    :param resume: go on with the run that ``work_dir`` holds, or with the newest ``<run.work_dir>/<name>/<time>``;
+        without, a folder that holds a run is refused.
     :param test: whether the test split is evaluated; its accuracies are in ``evaluation.json`` of the run folder.
     :returns: the run, opened at its best epoch.
     :raises UserError: ConfigError, DataError, WeightsError or CheckpointError for what cannot be used; TrainingError
@@ -89,11 +91,17 @@ def train(configuration: Union[Config, Name], work_dir: Optional[Name] = None, *
         cfg, stem = configuration, f'{configuration.method.name}_{configuration.backbone.name}'
     else:
         cfg, stem = load_config(configuration), config.find(configuration).stem
-    folder = Path(work_dir) if work_dir is not None else runs.new_folder(cfg, stem)
-    if not resume and checkpoint.read(folder, 'last'):
-        raise ConfigError(f"work_dir '{folder}' holds a run already; resume=True goes on, or name another")
+    if work_dir is not None and not resume and checkpoint.read(Path(work_dir), 'last'):
+        raise ConfigError(f"work_dir '{work_dir}' holds a run already; resume=True goes on, or name another")
+
+    @cache
+    def folder():  # made when nothing is wrong with the data
+        if work_dir is not None:
+            return Path(work_dir)
+        return runs.latest_folder(cfg, stem) if resume else runs.new_folder(cfg, stem)
+
     runs.train(cfg, folder, test=test)
-    return open_run(folder)
+    return open_run(folder())
 
 
 def evaluate(run: Union[Run, Name], split: str = 'test', *, crop: bool = True) -> dict:

@@ -10,7 +10,7 @@ import pytest
 import gluon_fgvc as fg
 from gluon_fgvc import api, config
 from gluon_fgvc.commands import entry
-from gluon_fgvc.errors import ConfigError
+from gluon_fgvc.errors import CheckpointError, ConfigError, DataError
 from tests import small_run
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +85,14 @@ def test_a_run_is_trained_evaluated_and_not_overwritten(tmp_path, monkeypatch):
         fg.train('cfg.yaml', 'run')
     before = (tmp_path / 'run/last.json').read_text()
     assert fg.train('cfg.yaml', 'run', resume=True).epoch == 1 and (tmp_path / 'run/last.json').read_text() == before
-    assert fg.train('cfg.yaml', test=False).folder.parent == Path('work_dirs/cfg')
+    with pytest.raises(CheckpointError, match='nothing to resume'):
+        fg.train('cfg.yaml', resume=True)
+    with pytest.raises(DataError, match='elsewhere'):
+        fg.train(fg.load_config('cfg.yaml', {'data.root': 'elsewhere'}))
+    assert not Path('work_dirs').exists()
+    newest = fg.train('cfg.yaml', test=False).folder
+    assert newest.parent == Path('work_dirs/cfg')
+    assert fg.train('cfg.yaml', resume=True, test=False).folder == newest
     with pytest.raises(ConfigError, match="'tests' is not one of"):
         fg.evaluate(run, 'tests')
 
