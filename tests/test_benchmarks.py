@@ -115,13 +115,17 @@ def test_the_tool_prints_and_writes(monkeypatch, tmp_path, capsys, target, code,
     samples = {'bare': [1.0, 2.0], 'ours': [2.0, 2.0]}
     monkeypatch.setattr(training_loop, 'measure', lambda options: Comparison(
         {'size': options.size}, 'step', samples, target))
-    file = tmp_path / 'loop.json'
-    assert cli.run(benchmark.main, ['training_loop', '--size', '7', '--json', str(file)]) == code
+    file = tmp_path / 'new' / 'loop.json'
+    words = ['training_loop', '--size', '7', '--json', str(file)]
+    assert cli.run(benchmark.main, words) == code
     printed = capsys.readouterr().out
     assert printed.startswith('training_loop: size 7\n') and 'omp_num_threads' in printed and word in printed
     tree = json.loads(file.read_text())
     assert tree['seconds'] == samples and tree['kept'] == (code == 0) and tree['target'] == target
     assert tree['summary'][1]['ratio']['median'] == 1.5 and {'cpu', 'omp_num_threads'} <= set(tree['machine'])
+    assert cli.run(benchmark.main, words) == 2  # before anything is measured
+    assert 'exists; name another, or add --overwrite' in capsys.readouterr().err
+    assert cli.run(benchmark.main, [*words, '--overwrite']) == code
 
 
 # --- the table of backbones ----------------------------------------------------------------------

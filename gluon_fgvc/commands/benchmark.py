@@ -40,8 +40,12 @@ def measure(name, benchmark, words):
     from gluon_fgvc import runs
     parser = cli.Parser(f'fgvc benchmark {name}', benchmark.__doc__)
     benchmark.add_options(parser)
-    parser.add_argument('--json', metavar='FILE', help='write all samples and what they say')
+    parser.add_argument('--json', metavar='FILE', type=Path, help='write all samples and what they say')
+    parser.add_argument('--overwrite', action='store_true', help='replace FILE')
     args = parser.parse_args(words)
+    if args.json:
+        cli.check_new(args.overwrite, args.json)
+        args.json.parent.mkdir(parents=True, exist_ok=True)  # what was measured is not to be lost
     result, machine = benchmark.measure(args), runs.environment()
     print(f'{name}: ' + ', '.join(f'{key} {value}' for key, value in result.settings.items()))
     print(', '.join(f'{key} {value}' for key, value in machine.items()))

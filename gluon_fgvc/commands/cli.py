@@ -128,6 +128,16 @@ def positive(text):
     return int(text)
 
 
+def check_new(overwrite, *paths):
+    """Refuse files that are there already, unless the command line says ``--overwrite``; None among ``paths`` is none.
+
+    What is written over a folder fails by itself, in the system's words.
+    """
+    for path in paths:
+        if path and not overwrite and path.exists() and not path.is_dir():
+            raise ConfigError(f"'{path}' exists; name another, or add --overwrite")
+
+
 _OVERRIDE = re.compile(r'[A-Za-z_]\w*(\.\w+)+=.*', re.DOTALL)
 
 

@@ -60,7 +60,7 @@ def check_data(args):
     for kind in args.ignore:
         if kind not in KINDS:
             raise ConfigError(f"--ignore '{kind}' is no kind of finding{did_you_mean(kind, KINDS)}")
-    _check_new(args, args.json, args.units, args.report and args.report / PAGE)
+    cli.check_new(args.overwrite, args.json, args.units, args.report and args.report / PAGE)
     cfg = load_config(config.find(args.cfg), config.parse_overrides(args.overrides))
     source, findings = data.survey(cfg.data)
     with progress(doctor.count(source), 'looking') as bar:
@@ -102,7 +102,7 @@ def check_labels(args):
     from gluon_fgvc.run_folder.predictions import table
     from gluon_fgvc.runs.reporting import reader_of
     from gluon_fgvc.studies.labels import COLUMNS, pairs, suspect_labels
-    _check_new(args, args.csv, args.report and args.report / PAGE)
+    cli.check_new(args.overwrite, args.csv, args.report and args.report / PAGE)
     found = suspect_labels(args.runs, args.split)
     classes = found.classes
     for (label, suggested), count in pairs(found.suspects):
@@ -115,9 +115,3 @@ def check_labels(args):
     if args.report:
         print(f'page: {write_page(args.report, found, reader_of(args.runs[0], args.data_root))}')
     return cli.PROBLEMS if found.suspects else cli.OK
-
-
-def _check_new(args, *paths):
-    for path in paths:
-        if path and path.exists() and not args.overwrite:
-            raise ConfigError(f"'{path}' exists; name another, or add --overwrite")

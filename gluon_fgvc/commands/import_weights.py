@@ -29,8 +29,7 @@ def main(argv=None):
                         help='use what fits; missing parameters get random values (seed 0)')
     parser.add_argument('--overwrite', action='store_true', help='replace FILE')
     args = parser.parse_args(argv)
-    if args.out.exists() and not args.overwrite:
-        raise WeightsError(f"'{args.out}' exists; --overwrite replaces it")
+    cli.check_new(args.overwrite, args.out)
 
     from gluon_fgvc.backbones import convert
     deployed = args.to == 'safetensors' and args.source.is_dir() and not args.allow_partial

@@ -38,9 +38,7 @@ def main(argv=None):
             raise ConfigError(f'{flag} {value} must be at least 1')
     outputs = [name for name, wanted in ((CSV, args.format != 'json'), (JSON, args.format != 'csv'),
                                          (SHEET, not args.no_sheet)) if wanted]
-    for name in outputs:
-        if (args.out / name).exists() and not args.overwrite:
-            raise ConfigError(f"'{args.out / name}' exists; name another folder with --out, or add --overwrite")
+    cli.check_new(args.overwrite, *(args.out / name for name in outputs))
 
     from gluon_fgvc.data.search import find_images
     from gluon_fgvc.deploy.predictions import classify, write_csv, write_json

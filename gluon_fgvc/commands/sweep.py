@@ -22,8 +22,11 @@ def main(argv=None):
     parser.add_argument('--values', required=True, nargs='+', metavar='V', help='its values')
     parser.add_argument('--split', default='test', choices=('test', 'val'), help='default: %(default)s')
     parser.add_argument('--out', required=True, metavar='PATH', type=Path, help='writes PATH.json and PATH.svg')
+    parser.add_argument('--overwrite', action='store_true', help='replace these two')
     argv = sys.argv[1:] if argv is None else list(argv)
     args = parser.parse_args(argv)
+    figures, chart = (args.out.with_name(args.out.name + ending) for ending in ('.json', '.svg'))
+    cli.check_new(args.overwrite, figures, chart)
     if not args.key.startswith('data.'):
         raise ConfigError(f"--key '{args.key}' is not an option of the data, data.…")
     from gluon_fgvc import config, runs
@@ -39,7 +42,7 @@ def main(argv=None):
                                 **{key: summary[key] for key in ('top1', 'loss', 'images', 'evaluated_at')}})
                 print(f"{label} {folder} {args.key}={value}: top-1 {summary['top1']:.4f}", flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(args.out.with_suffix('.json'), json.dumps({
+    write_atomically(figures, json.dumps({
         'key': args.key, 'split': args.split, 'command': shlex.join(['fgvc', 'sweep', *argv]),
         'machine': runs.environment(), 'results': results,
         'finished_at': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds')}, indent=1) + '\n')
@@ -47,7 +50,7 @@ def main(argv=None):
     print('\n'.join(table(args.key, lines)))
     option = args.key.split('.')[-1]
     numeric = all(isinstance(value, (int, float)) and value > 0 for value in values)
-    chart = write_lines(args.out.with_suffix('.svg'), lines, option, f'{args.split} error, %', numeric, log_y=True)
+    write_lines(chart, lines, option, f'{args.split} error, %', numeric, log_y=True)
     print(f'chart: {chart}')
     return cli.OK
 

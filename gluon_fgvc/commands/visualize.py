@@ -34,7 +34,9 @@ def main(argv=None):
     parser.add_argument('--engine', choices=ENGINES, help='what runs an exported model; default: auto, the fastest')
     parser.add_argument('--layer', metavar='NAME', help='that layer, e.g. body.stage4.2.conv1; default: the third last '
                                                         'convolution')
+    parser.add_argument('--overwrite', action='store_true', help='replace what --out and --sheet name')
     args = parser.parse_args(argv)
+    cli.check_new(args.overwrite, args.out, args.sheet)
     if bool(args.inputs) == bool(args.split):
         raise ConfigError('give images, folders or globs, or --split')
 

@@ -121,7 +121,7 @@ def test_what_exists_is_not_replaced(call, tmp_path, arrays):
     (tmp_path / 'mine').write_text('precious')
     command = ('torch.safetensors', '--backbone', NAME, '--out', 'mine')
     code, out, err = call(*command)
-    assert (code, out) == (1, '') and "'mine' exists; --overwrite" in err
+    assert (code, out) == (2, '') and "'mine' exists; name another, or add --overwrite" in err
     assert (tmp_path / 'mine').read_text() == 'precious'
     assert call(*command, '--overwrite')[0] == 0 and load('mine')
 

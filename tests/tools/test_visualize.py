@@ -81,6 +81,17 @@ def test_files_and_a_limit(here, capfd):
     assert capfd.readouterr().out == '3 of 4 images: base/maps.html, maps.jpg\n'
     assert (here / 'maps.jpg').stat().st_size > 1000
     assert 'class activation' in (here / 'base/maps.html').read_text()
+    assert cli.run(visualize.main, ['base', 'images/test', '--limit', '1']) == 0  # the page of the run itself is anew
+
+
+@pytest.mark.parametrize('flag, name', [('--out', 'mine.html'), ('--sheet', 'mine.png')])
+def test_what_exists_is_not_replaced(here, capfd, flag, name):
+    (here / name).write_text('precious')
+    words = ['base', 'images/test', '--limit', '1', flag, name]
+    assert cli.run(visualize.main, words) == 2
+    assert f"'{name}' exists; name another, or add --overwrite" in capfd.readouterr().err
+    assert (here / name).read_text() == 'precious'
+    assert cli.run(visualize.main, [*words, '--overwrite']) == 0 and (here / name).stat().st_size > 1000
 
 
 @pytest.mark.parametrize('says, words', [

@@ -82,18 +82,20 @@ def test_masks_and_gates_are_on_the_page(folder, capsys):
 
 
 def test_a_sweep_over_clutter(folder, capsys):
-    words = ['--key', 'data.distractors', '--values', '0', '4', '64', '--out', 'figures/clutter']
+    words = ['--key', 'data.distractors', '--values', '0', '4', '64', '--out', 'figures/clutter.2']
     before = sorted(path.name for path in (folder / 'warn').iterdir())
     assert cli.run(sweep.main, ['WARN=warn', 'STN=st[n]', *words]) == 0
     assert '| error, % at data.distractors | 0 | 4 | 64 |' in capsys.readouterr().out
-    tree = json.loads((folder / 'figures' / 'clutter.json').read_text())
+    tree = json.loads((folder / 'figures' / 'clutter.2.json').read_text())
     assert [(row['label'], row['value']) for row in tree['results']] == [
         (label, value) for label in ('WARN', 'STN') for value in (0, 4, 64)]
     evaluated = json.loads((folder / 'warn' / 'evaluation.json').read_text())
     assert tree['results'][1]['top1'] == evaluated['top1'] and tree['results'][1]['images'] == 24
     assert tree['results'][0]['loss'] != tree['results'][2]['loss']
-    assert 'WARN' in (folder / 'figures' / 'clutter.svg').read_text()
+    assert 'WARN' in (folder / 'figures' / 'clutter.2.svg').read_text()
     assert sorted(path.name for path in (folder / 'warn').iterdir()) == before
+    assert cli.run(sweep.main, ['WARN=warn', *words]) == 2
+    assert "'figures/clutter.2.json' exists; name another, or add --overwrite" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('words, says', [
