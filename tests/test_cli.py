@@ -634,6 +634,9 @@ def test_a_training_starts_from_the_weights_of_another(trained, call, fails):
         np.testing.assert_array_equal(before[name].asnumpy(), after[name].asnumpy())
     fails(1, 'it is of another backbone or method', 'train', '--cfg', 'cfg.yaml', 'data.root=more/images', '--work-dir',
           'other', '--init-from', 'run', 'backbone.name=cifar_resnet20_v1')
+    fails(1, "'images' is not a run folder", 'train', '--cfg', 'cfg.yaml', '--work-dir', 'unmade', '--init-from',
+          'images')
+    assert not Path('unmade').exists()
     fails(2, 'either --resume or --init-from', 'train', '--cfg', 'cfg.yaml', '--resume', '--init-from', 'run')
 
 

@@ -128,6 +128,14 @@ def positive(text):
     return int(text)
 
 
+def check_distinct(folders):
+    """Refuse a run that a command line names twice, where each is to count once."""
+    known = [Path(folder).resolve() for folder in folders]
+    for folder, path in zip(folders, known):
+        if known.count(path) > 1:
+            raise ConfigError(f"'{folder}' is given twice: each run counts once")
+
+
 def check_new(overwrite, *paths):
     """Refuse files that are there already, unless the command line says ``--overwrite``; None among ``paths`` is none.
 

@@ -4,8 +4,6 @@ Of one pair: where only one is right, and McNemar's exact test. That is a test o
 other seeds. With --with, A1 A2 … are paired with B1 B2 … in order, e.g. seed by seed or fold by fold: the mean
 difference, its 95 % interval and a paired test, corrected where the runs differ in their images.
 """
-from pathlib import Path
-
 from gluon_fgvc.commands import cli
 from gluon_fgvc.errors import ConfigError
 
@@ -39,9 +37,7 @@ def pairs_of(paths, others):
         return [tuple(paths)]
     if len(paths) != len(others):
         raise ConfigError(f'{len(paths)} before --with and {len(others)} behind it: give as many of either, in order')
-    for path in (*paths, *others):
-        if [Path(other).resolve() for other in (*paths, *others)].count(Path(path).resolve()) > 1:
-            raise ConfigError(f"'{path}' is given twice: pairs must be runs of their own")
+    cli.check_distinct([*paths, *others])
     return list(zip(paths, others))
 
 

@@ -102,6 +102,7 @@ def check_labels(args):
     from gluon_fgvc.run_folder.predictions import table
     from gluon_fgvc.runs.reporting import reader_of
     from gluon_fgvc.studies.labels import COLUMNS, pairs, suspect_labels
+    cli.check_distinct(args.runs)
     cli.check_new(args.overwrite, args.csv, args.report and args.report / PAGE)
     found = suspect_labels(args.runs, args.split)
     classes = found.classes

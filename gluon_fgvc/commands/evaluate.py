@@ -35,6 +35,7 @@ def main(argv=None):
         raise ConfigError('give one RUN, or several after --ensemble')
     if bool(args.ensemble) != bool(args.out):
         raise ConfigError('--ensemble needs --out DIR for its result' if args.ensemble else '--out is for --ensemble')
+    cli.check_distinct(args.ensemble or [])
     if args.pointing_game and (args.ensemble or args.tta):
         raise ConfigError('--pointing-game is of one view of one RUN; leave out --ensemble and --tta')
     if args.engine and (args.pointing_game or args.gpus is not None):

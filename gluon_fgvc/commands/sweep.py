@@ -36,6 +36,8 @@ def main(argv=None):
     for label, folders in map(folders_of, args.runs):
         for folder in folders:
             opened = runs.open_run(folder)
+            for value in values:  # all are told before one is evaluated
+                runs.changed(opened.cfg, [(args.key, value)])
             for value in values:
                 summary = runs.evaluate_altered(opened, args.split, [(args.key, value)])
                 results.append({'label': label, 'run': folder, 'value': value,

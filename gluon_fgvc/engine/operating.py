@@ -47,14 +47,13 @@ def operating_points(scores, positive, recalls=RECALLS):
 
     :param scores, positive: as of :func:`roc_auc`; an image is taken where its score is at least the threshold.
     :param recalls: shares in (0, 1].
-    :returns: one dict for each: threshold, found and recall, of the positives; mistaken and false_positive_rate, of
-        the negatives; precision.
+    :returns: one dict for each that differs: threshold, found and recall, of the positives; mistaken and
+        false_positive_rate, of the negatives; precision.
     """
     scores, positive = np.asarray(scores, 'float64'), np.asarray(positive, bool)
     wanted = np.sort(scores[positive])[::-1]
     rows = []
-    for recall in recalls:
-        threshold = wanted[_count(recall, len(wanted)) - 1]
+    for threshold in dict.fromkeys(wanted[_count(recall, len(wanted)) - 1] for recall in recalls):
         found, mistaken = (int((scores[group] >= threshold).sum()) for group in (positive, ~positive))
         rows.append({'threshold': float(threshold), 'found': found, 'recall': found / len(wanted), 'mistaken': mistaken,
                      'false_positive_rate': mistaken / int((~positive).sum()),

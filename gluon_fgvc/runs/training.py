@@ -14,7 +14,7 @@ from gluon_fgvc.files import remove_leftovers
 from gluon_fgvc.run_folder import RunFolder
 from gluon_fgvc.runs.build import build_method, check_settings, contexts_from, loader_of, report_bad
 from gluon_fgvc.runs.evaluation import evaluate
-from gluon_fgvc.runs.folder import claim
+from gluon_fgvc.runs.folder import claim, existing_folder
 from gluon_fgvc.runs.init_from import load_from
 from gluon_fgvc.runs.opened import Run
 from gluon_fgvc.runs.pointing_game import check_boxes
@@ -32,6 +32,8 @@ def train(cfg, folder, *, test=True, source=None, init_from=None):
     :raises Interrupted: when SIGTERM or SIGUSR1 came; everything is kept, and the same call goes on with it.
     """
     check_settings(cfg)
+    if init_from is not None:
+        existing_folder(init_from)
     if cfg.run.tensorboard:
         tensorboard.check_installed()
     contexts = contexts_from(cfg.run.contexts)

@@ -123,6 +123,7 @@ def test_the_command_lists_and_shows_them(run, capsys):
     (['nowhere'], 1, "'nowhere' is not a run folder"),
     (['run', '--split', 'val'], 1, "there is no 'run/predictions_val.csv'"),
     (['run', '--split', 'train'], 2, 'train'),
+    (['run', './run'], 2, "'run' is given twice: each run counts once"),
     ([], 2, 'RUN')])
 def test_wrong_words_get_one_line(run, capsys, words, code, says):
     assert cli.run(doctor.main, ['labels', *words]) == code

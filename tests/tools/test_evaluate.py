@@ -160,6 +160,7 @@ def test_what_cannot_be_seen_whole_or_measured(cropped, monkeypatch, capfd):
     (2, '--ensemble needs --out DIR', ['--ensemble', 'run0', 'run1']),
     (2, '--out is for --ensemble', ['run0', '--out', 'x']),
     (2, "'crosses' and 'run0' have other classes or test images", ['--ensemble', 'run0', 'crosses', '--out', 'x']),
+    (2, "'./run0' is given twice: each run counts once", ['--ensemble', './run0', 'run1', 'run0', '--out', 'x']),
     (2, 'ten_crop needs data.eval.crop', ['run0', '--tta', 'ten_crop']),
     (2, "invalid choice: 'flop'", ['run0', '--tta', 'flop']),
     (1, "'nowhere' is not a run folder", ['--ensemble', 'run0', 'nowhere', '--out', 'x'])])

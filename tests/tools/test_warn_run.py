@@ -102,10 +102,10 @@ def test_a_sweep_over_clutter(folder, capsys):
     (['WARN=nowhere'], "'WARN=nowhere' names no run folder"), (['warn'], "'warn' names no run folder"),
     (['WARN=warn', '--key', 'method.depth'], "--key 'method.depth' is not an option of the data"),
     (['WARN=warn', '--key', 'data.distractor'], "unknown key 'distractor'; did you mean 'distractors'"),
-    (['WARN=warn', '--values', 'many'], "'many' is not a whole number")])
+    (['WARN=warn', '--values', '4', 'many'], "'many' is not a whole number")])
 def test_sweeps_that_make_no_sense(words, says, capsys):
     usual = {'--key': 'data.distractors', '--values': '4', '--out': 'x'}
     words += [word for flag, value in usual.items() if flag not in words for word in (flag, value)]
     assert cli.run(sweep.main, words) == 2
-    error = capsys.readouterr().err
-    assert says in error and error.count('\n') == 1
+    out, error = capsys.readouterr()
+    assert says in error and error.count('\n') == 1 and not out  # nothing was evaluated
