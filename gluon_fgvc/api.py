@@ -38,7 +38,7 @@ def load_config(name: Name, overrides: Optional[Mapping[str, Any]] = None) -> Co
     :param overrides: dotted key → value, e.g. ``{'train.epochs': 3}``.
     :raises ConfigError: with place, key, value, rule and the nearest valid name.
     """
-    return runs.load_config(config.find(name), list((overrides or {}).items()))
+    return runs.load_config(config.find(name), list(_mapping('overrides', overrides).items()))
 
 
 def configure(data: Union[Name, Section], backbone: Union[str, Section], method: Union[str, Section] = 'finetune',
@@ -56,11 +56,18 @@ def configure(data: Union[Name, Section], backbone: Union[str, Section], method:
     :raises ConfigError: with key, value, rule and the nearest valid name.
     """
     tree = {'data': _section(data, 'root'), 'backbone': _section(backbone, 'name'),
-            'method': _section(method, 'name'), 'train': {**TRAIN, **(train or {})}, 'run': dict(run or {})}
+            'method': _section(method, 'name'), 'train': {**TRAIN, **_mapping('train', train)},
+            'run': _mapping('run', run)}
     tree['data'].setdefault('name', 'image_folder')
     if not VIEWS.keys() & tree['data'].keys():
         tree['data'].update(VIEWS)
     return _checked(tree)
+
+
+def _mapping(name, given):
+    if not isinstance(given, (Mapping, type(None))):
+        raise ConfigError(f'{name}: {given!r} is not a mapping of keys to values')
+    return dict(given or {})
 
 
 def _section(given, key):
@@ -138,9 +145,15 @@ def create_method(name: str, backbone: Backbone, num_classes: int, **options: An
 
     :param name: one of :func:`available_methods`.
     :param options: keys of the section ``method``.
-    :raises ConfigError: for an unknown name or key, or a rule of the method that is broken.
+    :raises ConfigError: for an unknown name or key, a value that its rule does not allow, or a rule of the method that
+        is broken.
     """
-    return methods.create(name, backbone, num_classes, **options)
+    if isinstance(backbone, str):
+        raise ConfigError(f"backbone: '{backbone}' is a name; create_backbone('{backbone}') makes the network")
+    if not isinstance(num_classes, int) or num_classes < 2:
+        raise ConfigError(f'num_classes {num_classes!r} is not a whole number of at least 2')
+    section = config.method_from_tree({'name': name, **options}, methods.options, 'create_method')
+    return methods.create(name, backbone, num_classes, section.options)
 
 
 def register_method(name: str, method: type, options: Optional[type] = None) -> None:

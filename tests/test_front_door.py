@@ -69,9 +69,12 @@ def test_sections_are_those_of_the_files_and_as_strict(tmp_path):
     assert (whole.data.train.random_resized_crop, whole.data.eval.resize) == (None, 64)
     for words, says in ((dict(train={'epoch': 2}), "did you mean 'epochs'"),
                         (dict(method='finetun'), "did you mean 'finetune'"),
-                        (dict(run={'seed': -1}), 'at least 0')):
+                        (dict(run={'seed': -1}), 'at least 0'), (dict(train=3), 'train: 3 is not a mapping'),
+                        (dict(run='cpu0'), "run: 'cpu0' is not a mapping")):
         with pytest.raises(ConfigError, match=says):
             fg.configure('photos', 'mobilenetv2_0.25', **words)
+    with pytest.raises(ConfigError, match=r"overrides: \['train.epochs=5'\] is not a mapping"):
+        fg.load_config(tmp_path / 'same.yaml', ['train.epochs=5'])
 
 
 def test_a_run_is_trained_evaluated_and_not_overwritten(tmp_path, monkeypatch):
@@ -101,6 +104,16 @@ def test_parts():
     assert 'mobilenetv2_0.25' in fg.available_backbones() and 'image_folder' in fg.available_datasets()
     backbone = fg.create_backbone('mobilenetv2_0.25')
     assert fg.create_method('finetune', backbone, 3).net.classifier.weight.shape == (3, backbone.pool_units)
+    for arguments, options, says in (
+            (('finetune', 'mobilenetv2_0.25', 3), {}, r"create_backbone\('mobilenetv2_0.25'\) makes the network"),
+            (('finetune', backbone, 1), {}, 'num_classes 1 is not a whole number of at least 2'),
+            (('finetune', backbone, '3'), {}, "num_classes '3' is not a whole number"),
+            (('finetune', backbone, 3), {'cut': 'block'}, "method.cut: 'block' is not a choice"),
+            (('finetune', backbone, 3), {'depth': 3}, "unknown key 'depth'"),
+            (('finetune', backbone, 3), {'dropout': 1}, 'method.dropout: 1.0 must be below 1'),
+            (('finetun', backbone, 3), {}, "did you mean 'finetune'")):
+        with pytest.raises(ConfigError, match=says):
+            fg.create_method(*arguments, **options)
 
 
 def test_registered_methods(monkeypatch):

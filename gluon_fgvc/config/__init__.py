@@ -2,7 +2,7 @@
 from gluon_fgvc.config.changes import replace, untrained
 from gluon_fgvc.config.overrides import parse_overrides, plain
 from gluon_fgvc.config.packaged import find, names
-from gluon_fgvc.config.reading import data_from_tree, digest, dump, from_tree, load, to_tree
+from gluon_fgvc.config.reading import data_from_tree, digest, dump, from_tree, load, method_from_tree, to_tree
 from gluon_fgvc.config.schema import (
     EXECUTION_KEYS,
     NAG,
@@ -28,5 +28,5 @@ from gluon_fgvc.config.schema import (
 
 __all__ = ['Adam', 'AdamW', 'BackboneConfig', 'Config', 'Constant', 'Cosine', 'DataConfig', 'EXECUTION_KEYS',
            'MethodConfig', 'NAG', 'OPTIMIZERS', 'Poly', 'RunConfig', 'SCHEDULES', 'SGD', 'Step', 'EvalView',
-           'TrainConfig', 'TrainView', 'data_from_tree', 'digest', 'dump', 'find', 'from_tree', 'load', 'names',
-           'option', 'parse_overrides', 'plain', 'replace', 'to_tree', 'untrained']
+           'TrainConfig', 'TrainView', 'data_from_tree', 'digest', 'dump', 'find', 'from_tree', 'load',
+           'method_from_tree', 'names', 'option', 'parse_overrides', 'plain', 'replace', 'to_tree', 'untrained']

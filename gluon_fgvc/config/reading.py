@@ -211,6 +211,11 @@ def data_from_tree(tree, data_options, place='configuration'):
     return _Reader(place, {}, ()).section(DataConfig, tree, ('data',), data_options(tree['name']))
 
 
+def method_from_tree(tree, method_options, place='configuration'):
+    """Build the :class:`MethodConfig` alone from a mapping that has ``name``, as :func:`from_tree` does."""
+    return _Reader(place, {}, ()).section(MethodConfig, tree, ('method',), method_options(tree['name']))
+
+
 def load(path, overrides=(), *, data_options, method_options):
     """Read the YAML file ``path``, apply ``overrides`` and return a checked :class:`Config`.
 

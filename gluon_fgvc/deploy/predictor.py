@@ -87,7 +87,13 @@ class ImageClassifier:
             raise DataError(f"cannot use image '{name}': {error}") from None
 
     def loaded(self, sources):
-        """Yield what :meth:`load` returns of each of ``sources``, in order, decoded ahead where there are threads."""
+        """Yield what :meth:`load` returns of each of ``sources``, in order, decoded ahead where there are threads.
+
+        :raises DataError: for one image in the place of several.
+        """
+        if isinstance(sources, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(sources, 'read') or \
+                getattr(sources, 'ndim', 4) == 3:
+            raise DataError('give a list of images, be it of one: [image]')
         if self.threads == 1:
             yield from map(self.load, sources)
             return
@@ -210,6 +216,8 @@ class Predictor(ImageClassifier):
 
 def _check_array(array, shape):
     """Return ``array``, uint8 of ``shape``, or raise DataError: floats from 0 to 1 would pass for black."""
+    if not isinstance(array, np.ndarray):
+        raise DataError(f'an array of pixels is uint8 RGB {shape}, 0 to 255, not of type {type(array).__name__}')
     if array.dtype != np.uint8 or array.ndim != len(shape.split(',')) or array.shape[-1] != 3 or not array.size:
         raise DataError(f'an array of pixels is uint8 RGB {shape}, 0 to 255, not {array.dtype} {array.shape}')
     return array

@@ -121,6 +121,20 @@ def test_what_is_no_image_is_told_and_not_guessed_at(net, tmp_path, image, why):
             predictor.predict_batch(image[None])
 
 
+def test_one_image_is_no_list_of_images(net, tmp_path, pictures):
+    """A path used to be taken for the list of its letters, and an array for that of its rows."""
+    export_net(net, tmp_path / 'export')
+    predictor = deploy.Predictor(tmp_path / 'export')
+    with open(pictures[0], 'rb') as stream:
+        for one in (str(pictures[0]), os.fsencode(pictures[0]), stream, np.zeros((24, 20, 3), 'uint8')):
+            for ask in (predictor.predict, predictor.top):
+                with pytest.raises(DataError, match=r'give a list of images, be it of one: \[image\]'):
+                    ask(one)
+    with pytest.raises(DataError, match='not of type list'):
+        predictor.predict_batch([np.zeros((24, 20, 3), 'uint8')])
+    assert predictor.predict(np.zeros((2, 24, 20, 3), 'uint8')).shape == (2, 3)
+
+
 def test_bytes_of_any_kind(net, tmp_path, pictures):
     export_net(net, tmp_path / 'export')
     predictor = deploy.Predictor(tmp_path / 'export')
