@@ -131,6 +131,50 @@ def test_registered_methods(monkeypatch):
     for name, says in (('finetune', 'the package has one'), ('own method', 'letters')):
         with pytest.raises(ConfigError, match=says):
             fg.register_method(name, Own)
+    for wrong, options, says in ((dict, None, "<class 'dict'> is no subclass of gluon_fgvc.Method"),
+                                 (3, None, '3 is no subclass'), (Own, dict, 'are no dataclass')):
+        with pytest.raises(ConfigError, match=says):
+            fg.register_method('other', wrong, options)
+
+
+def test_what_a_method_of_ones_own_has_to_say(tmp_path, monkeypatch):
+    """In words, when it is left out; and a layer may find out by itself how many inputs it has."""
+    from mxnet.gluon import nn
+    monkeypatch.chdir(small_run.write(tmp_path))
+    monkeypatch.setattr('gluon_fgvc.methods._registered', {})
+
+    class Network(nn.HybridBlock):
+        def __init__(self, body, classes):
+            super().__init__()
+            self.body, self.classifier = body, nn.Dense(classes)
+            self.classifier.initialize()
+
+        def hybrid_forward(self, F, images):
+            return self.classifier(self.body(images).mean(axis=(2, 3)))
+
+    class Own(fg.Method):
+        def __init__(self, backbone, num_classes, options):
+            self.net = self.train_net = Network(backbone, num_classes)
+
+    def train(folder):
+        fg.register_method('own', Own)
+        return fg.train(fg.load_config('cfg.yaml', {'method': {'name': 'own'}}), folder)
+
+    with pytest.raises(NotImplementedError, match=r'Own has to say its phases\(epochs\)'):
+        train('first')
+    Own.phases = lambda self, epochs: [fg.Phase('all', epochs)]
+    with pytest.raises(NotImplementedError, match=r'Own has to say its losses\(outputs, labels, phase\)'):
+        train('first')
+    for wrong, says in ((lambda logits: logits, 'dict of term → NDArray, not of type NDArray'),
+                        (lambda logits: {'loss': logits[:, 0]}, "no loss term can be called 'loss'"),
+                        (lambda logits: {'odd': logits}, r"'odd' has shape \(4, 2\), neither \(4,\), a value")):
+        Own.losses = lambda self, outputs, labels, phase, wrong=wrong: wrong(outputs['logits'])
+        with pytest.raises((TypeError, ValueError), match=says):
+            train('first')
+    Own.losses = lambda self, outputs, labels, phase: {'cross_entropy': self.criterion(outputs['logits'], labels)}
+    run = train('first')
+    assert run.method.net.classifier.weight.shape == (2, 1280)
+    assert fg.evaluate('first', 'val')['loss'] == fg.evaluate(run, 'val')['loss']
 
 
 # --- commands --------------------------------------------------------------------------------

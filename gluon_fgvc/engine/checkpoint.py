@@ -93,16 +93,23 @@ def read_parameters(folder, record):
 
 
 def load_parameters(folder, record, net):
-    """Load the parameters of a ``record`` that :func:`read` returned into ``net``, names and shapes checked."""
+    """Load the parameters of a ``record`` that :func:`read` returned into ``net``, names and shapes checked.
+
+    Shapes that ``net`` leaves open until it sees an image are those of the file.
+    """
     path = manifests.file_of(folder, record, '.params')
     stored, own = read_parameters(folder, record), structural(net)
     if set(stored) != set(own):
         name = sorted(set(stored) ^ set(own))[0]
         raise CheckpointError(f"'{path}' is of another network: '{name}' is in only one of them")
     for name, parameter in own.items():
-        if stored[name].shape != parameter.shape:
+        if not _fits(stored[name].shape, parameter.shape):
             raise CheckpointError(f"'{path}': '{name}' has shape {stored[name].shape}, the network {parameter.shape}")
         parameter.set_data(stored[name])
+
+
+def _fits(shape, wanted):
+    return len(shape) == len(wanted) and all(size in (side, 0) for side, size in zip(shape, wanted))
 
 
 def load_arrays(folder, record):

@@ -11,6 +11,8 @@ from gluon_fgvc.engine.criteria import pairwise_confusion
 from gluon_fgvc.engine.optim import images_of
 from gluon_fgvc.errors import ConfigError
 
+TAKEN = ('loss', 'top1')  # how the log calls the sum of all terms, and the accuracy
+
 
 class Shard(NamedTuple):
     """The part of a batch that one device gets."""
@@ -119,6 +121,8 @@ def weighted_sum(terms, phase, labels, class_weights):
 
     :param class_weights: None, or dict of device → (K,), a factor for the terms that have a value an image.
     """
+    if not isinstance(terms, dict):
+        raise TypeError(f'losses of a method are a dict of term → NDArray, not of type {type(terms).__name__}')
     unknown = set(phase.loss_weights) - set(terms)
     if unknown:
         raise ConfigError(f"phase '{phase.name}' weighs loss terms that do not exist: {sorted(unknown)} "
@@ -127,6 +131,11 @@ def weighted_sum(terms, phase, labels, class_weights):
     weights = None if class_weights is None else targets.image_weights(class_weights[labels.context], labels)
     total = mx.nd.zeros((images,), ctx=labels.context)
     for name, values in terms.items():
+        if name in TAKEN:
+            raise ValueError(f"no loss term can be called '{name}', as the log calls something else; name it otherwise")
+        if values.shape not in ((images,), (1,)):
+            raise ValueError(f"loss term '{name}' has shape {values.shape}, neither ({images},), a value an image, nor "
+                             '(1,), a penalty of the batch')
         factor = phase.loss_weights.get(name, 1.0)
         if factor == 0:
             continue

@@ -8,7 +8,7 @@ machine.prepare()  # before anything imports mxnet
 
 import importlib
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from types import SimpleNamespace
 
 from gluon_fgvc.errors import ConfigError, did_you_mean
@@ -37,8 +37,12 @@ def register(name, method, options=None):
     """Make ``method``, a subclass of :class:`Method`, known as ``name`` to this process; a later one replaces it.
 
     :param options: frozen dataclass of its configuration keys; None is none.
-    :raises ConfigError: if a file has this name, or it cannot be one.
+    :raises ConfigError: if a file has this name, or it cannot be one, or ``method`` and ``options`` are something else.
     """
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise ConfigError(f"method '{name}': {method!r} is no subclass of gluon_fgvc.Method")
+    if options is not None and not (isinstance(options, type) and is_dataclass(options)):
+        raise ConfigError(f"method '{name}': its options, {options!r}, are no dataclass")
     if name in _files() or not name.isidentifier():
         raise ConfigError(f"a method cannot be called '{name}': " + ('the package has one of this name' if name in
                           _files() else 'the name must be letters, digits and _'))

@@ -81,7 +81,7 @@ class Method:
 
     def phases(self, epochs):
         """Return the list of :class:`Phase` that make up ``epochs`` epochs."""
-        raise NotImplementedError
+        raise NotImplementedError(f'{type(self).__name__} has to say its phases(epochs)')
 
     def losses(self, outputs, labels, phase):
         """Return the loss terms of one batch on one device.
@@ -89,9 +89,10 @@ class Method:
         :param outputs: dict of ``outputs`` → NDArray, first axis N.
         :param labels: class indices (N,) or class probabilities (N,K).
         :param phase: the :class:`Phase` that runs.
-        :returns: dict of term name → NDArray (N,), one value an image, or (1,), a penalty of the batch.
+        :returns: dict of term name, not 'loss' or 'top1', → NDArray (N,), one value an image, or (1,), a penalty of the
+            batch.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f'{type(self).__name__} has to say its losses(outputs, labels, phase)')
 
     def step(self, step):
         """Turn one batch into updates of the parameters; by default into one.
