@@ -5,6 +5,7 @@ a :class:`~gluon_fgvc.machine.environment.SetupError`.
 """
 import os
 from functools import cache
+from numbers import Integral
 from pathlib import Path
 from typing import Any, List, Mapping, Optional, Union
 
@@ -150,7 +151,7 @@ def create_method(name: str, backbone: Backbone, num_classes: int, **options: An
     """
     if isinstance(backbone, str):
         raise ConfigError(f"backbone: '{backbone}' is a name; create_backbone('{backbone}') makes the network")
-    if not isinstance(num_classes, int) or num_classes < 2:
+    if not isinstance(num_classes, Integral) or num_classes < 2:  # NumPy's numbers are, too
         raise ConfigError(f'num_classes {num_classes!r} is not a whole number of at least 2')
     section = config.method_from_tree({'name': name, **options}, methods.options, 'create_method')
     return methods.create(name, backbone, num_classes, section.options)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gluon_fgvc as fg
@@ -103,7 +104,8 @@ def test_a_run_is_trained_evaluated_and_not_overwritten(tmp_path, monkeypatch):
 def test_parts():
     assert 'mobilenetv2_0.25' in fg.available_backbones() and 'image_folder' in fg.available_datasets()
     backbone = fg.create_backbone('mobilenetv2_0.25')
-    assert fg.create_method('finetune', backbone, 3).net.classifier.weight.shape == (3, backbone.pool_units)
+    for classes in (3, np.int64(3)):
+        assert fg.create_method('finetune', backbone, classes).net.classifier.weight.shape == (3, backbone.pool_units)
     for arguments, options, says in (
             (('finetune', 'mobilenetv2_0.25', 3), {}, r"create_backbone\('mobilenetv2_0.25'\) makes the network"),
             (('finetune', backbone, 1), {}, 'num_classes 1 is not a whole number of at least 2'),
