@@ -33,7 +33,7 @@ def train(cfg, folder, *, test=True, source=None, init_from=None):
     """
     check_settings(cfg)
     if init_from is not None:
-        existing_folder(init_from)
+        existing_folder(init_from)  # told before the data are read
     if cfg.run.tensorboard:
         tensorboard.check_installed()
     contexts = contexts_from(cfg.run.contexts)
